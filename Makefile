@@ -1,0 +1,62 @@
+# What you can do here. EXTRA_INDEX names one more package index, for the CPU build of torch:
+# EXTRA_INDEX=https://download.pytorch.org/whl/cpu where pip does not find it by itself.
+PYTHON ?= python3.11
+EXTRA_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	$(if $(EXTRA_INDEX),--extra-index-url $(EXTRA_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup hooks demo test up down check format test-vllm lock clean
+
+help: ## list what you can do here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## set up, then the whole loop on this machine: the README's first command
+	@$(BIN)/feedbackloop demo $(if $(JSON),--json $(JSON)) $(ARGS)
+
+test: setup ## set up, then every test that needs no broker and no GPU: the README's second
+	@$(BIN)/pytest $(ARGS)
+
+up: setup ## the loop on this machine, left running: make up MODEL=folder-or-hub-id
+	@$(BIN)/feedbackloop up --model $(MODEL) $(ARGS)
+
+down: setup ## end what `make up` left running
+	@$(BIN)/feedbackloop down
+
+setup: $(VENV)/.installed ## a virtual environment from the lock files
+
+$(VENV)/.installed: requirements/cpu.txt requirements/dev.txt pyproject.toml
+	@echo "Installing into $(VENV): a few minutes the first time ..."
+	@date +%s > .install-started
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements/cpu.txt -r requirements/dev.txt || { \
+		echo "If torch==2.13.0+cpu was not found, name PyTorch's CPU index:"; \
+		echo "  make $(MAKECMDGOALS) EXTRA_INDEX=https://download.pytorch.org/whl/cpu"; exit 1; }
+	@$(PIP) --no-build-isolation --editable .
+	@expr $$(date +%s) - $$(cat .install-started) > $(VENV)/.install-seconds; rm -f .install-started
+	@touch $@
+
+hooks: setup ## run `make check` before each commit
+	@$(BIN)/pre-commit install
+
+check: setup ## format, lint, types, import rules: what CI runs first
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/mypy tests
+	@$(BIN)/lint-imports
+
+format: setup ## put every file into the one format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+test-vllm: setup ## the whole loop with a real vLLM and real training: minutes
+	@$(BIN)/pytest -m vllm --timeout 1200 $(ARGS)
+
+lock: setup ## work the lock files out anew from requirements/*.in
+	@$(BIN)/python requirements/lock.py
+
+clean: ## remove the environment and what the demonstration left
+	@rm -rf $(VENV) .demo

@@ -1,0 +1,108 @@
+"""What the sidecar's hot path hands to the spool: raw bytes, and the few facts beside them.
+
+Everything costly (parsing, hashing, retry detection) happens later, when the forwarder turns
+these records into events. The request and the reply are kept as the bytes that passed.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from feedbackloop.events import (
+    Alias,
+    Arm,
+    CompletionId,
+    ConversationId,
+    Outcome,
+    ReleaseName,
+    TenantId,
+    UserId,
+)
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
+    """A request was accepted and routed; nothing was answered yet.
+
+    Attributes:
+        endpoint: OpenAI's route.
+        body: The client's request, as received.
+        headers: The few request headers that recording reads, lower-case names.
+        accepted_ns: Nanoseconds since the epoch, UTC.
+    """
+
+    completion_id: CompletionId
+    tenant: TenantId
+    conversation: ConversationId
+    user: UserId | None
+    endpoint: Literal["chat", "completions"]
+    alias: Alias
+    assigned: ReleaseName
+    release: ReleaseName
+    release_seq: int
+    arm: Arm
+    propensity: float
+    epoch: int
+    body: bytes
+    headers: dict[str, str]
+    accepted_ns: int
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
+    """The reply to an opened request ended, one way or another.
+
+    Attributes:
+        release: The release that answered: may differ from the one assigned.
+        status: What the client got.
+        streamed: Whether ``body`` is a stream of server-sent events.
+        body: The reply's bytes as vLLM sent them, as far as they were passed on.
+        first_token_ns: When the first byte of the body left, or None.
+    """
+
+    completion_id: CompletionId
+    release: ReleaseName
+    release_seq: int
+    status: int
+    streamed: bool
+    body: bytes
+    first_token_ns: int | None
+    ended_ns: int
+    outcome: Outcome
+
+
+class Voted(msgspec.Struct, frozen=True, kw_only=True, tag="voted"):
+    """A feedback call was accepted: its receipt checked and its fields valid.
+
+    Attributes:
+        body: The feedback body as accepted, JSON.
+        withdraw: The signal to withdraw, for a DELETE; ``body`` is then empty.
+        client_key: The ``Idempotency-Key`` header, or empty.
+    """
+
+    completion_id: CompletionId
+    tenant: TenantId
+    conversation: ConversationId
+    user: UserId | None
+    body: bytes
+    withdraw: str | None = None
+    client_key: str = ""
+    received_ns: int
+
+
+AnyRecord = Opened | Closed | Voted
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord)
+
+
+def encode(record: AnyRecord) -> bytes:
+    """Write a record as MessagePack."""
+    return _encoder.encode(record)
+
+
+def decode(payload: bytes) -> AnyRecord:
+    """Read a record back.
+
+    Raises:
+        msgspec.DecodeError: If the bytes are no record of ours.
+    """
+    return _decoder.decode(payload)

@@ -1,0 +1,116 @@
+"""Everything that we raise on purpose, sorted by what the catcher does.
+
+FeedbackLoopError
+    SettingsError           wrong configuration: stop, and tell the operator
+    UnavailableError        an outside service did not answer: retry
+        LogUnavailable
+        PolicyServerUnavailable
+        StateUnavailable
+    RecordError             one event cannot be used: count it, set it aside, go on
+        MalformedEvent
+        UnknownSchemaVersion
+    RequestError            a client's request cannot be met: answer it with OpenAI's error body
+    RunError                a training run cannot continue: end it, keep serving
+        NotEnoughLabels
+        TrainingDiverged
+        AdapterRejected
+    StaleEpoch              somebody newer decided meanwhile: read again, decide again
+"""
+
+
+class FeedbackLoopError(Exception):
+    """Root of everything that we raise on purpose."""
+
+
+class SettingsError(FeedbackLoopError):
+    """Wrong configuration: stop, and tell the operator which setting and what was expected."""
+
+
+class UnavailableError(FeedbackLoopError):
+    """An outside service did not answer: the call may be retried."""
+
+
+class LogUnavailable(UnavailableError):
+    """The event log or the spool did not confirm; the event may or may not be stored."""
+
+
+class PolicyServerUnavailable(UnavailableError):
+    """vLLM did not answer, or failed for its own reasons."""
+
+
+class StateUnavailable(UnavailableError):
+    """The database of runs and releases did not answer."""
+
+
+class RecordError(FeedbackLoopError):
+    """One record cannot be used: count it, set it aside, go on."""
+
+
+class MalformedEvent(RecordError):
+    """A record is no event that we know, or one of its fields is out of range."""
+
+
+class UnknownSchemaVersion(RecordError):
+    """A record was written by a newer version of this software."""
+
+    def __init__(self, *, found: int, known: int) -> None:
+        self.found = found
+        self.known = known
+        super().__init__(f"schema version {found} is newer than {known}, the newest known here")
+
+
+class RequestError(FeedbackLoopError):
+    """A client's request cannot be met; becomes OpenAI's error body.
+
+    Attributes:
+        status: HTTP status, 400 to 503.
+        param: The field that is wrong, if one is.
+        code: OpenAI's machine-readable word, such as ``model_not_found``.
+        retry_after_seconds: When to come back, for 429 and 503.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.message = message
+        self.status = status
+        self.param = param
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class RunError(FeedbackLoopError):
+    """A training run cannot continue: end it as failed, keep serving."""
+
+
+class NotEnoughLabels(RunError):
+    """Too few labelled completions arrived since the last run."""
+
+    def __init__(self, *, found: int, required: int) -> None:
+        self.found = found
+        self.required = required
+        super().__init__(f"found {found} labelled completions, and a run needs {required}")
+
+
+class TrainingDiverged(RunError):
+    """The loss is no longer a number, or the adapter is all zeros after training."""
+
+
+class AdapterRejected(RunError):
+    """An adapter folder breaks a rule, or vLLM refuses it; trying again would not help."""
+
+    def __init__(self, release: str, reason: str) -> None:
+        self.release = release
+        self.reason = reason
+        super().__init__(f"{release}: {reason}")
+
+
+class StaleEpoch(FeedbackLoopError):
+    """A compare-and-set lost: somebody newer decided meanwhile. Read again, decide again."""

