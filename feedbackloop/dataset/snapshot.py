@@ -1,0 +1,301 @@
+"""Rows, held-out rows, manifest and content hash: what one run trains on and is judged by.
+
+A snapshot is a function of the log up to a moment, the options and the seed: the same inputs
+give the same bytes, whoever computes them and however often the log was delivered.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from random import Random
+
+import msgspec
+
+from feedbackloop.dataset.balance import down_sample
+from feedbackloop.dataset.dpo import dpo_rows
+from feedbackloop.dataset.kto import kto_rows
+from feedbackloop.dataset.rows import DpoRow, KtoRow
+from feedbackloop.dataset.selection import Labelled, select
+from feedbackloop.dataset.split import fingerprint, is_held_out, unit
+from feedbackloop.events import Alias, CompletionId
+from feedbackloop.labels.calibration import Calibration, calibrate, confidences
+from feedbackloop.labels.gather import Gathered, Gathering
+from feedbackloop.labels.resolve import Label, Source, resolve
+
+FORMAT = 1
+"""Grows when the same inputs would give other bytes."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot depends on beside the log.
+
+    Attributes:
+        alias: Whose completions.
+        until: Nothing that happened later is looked at, in UTC.
+        window_seconds: How far back completions are taken.
+        watermark_seconds: A completion is labelled this long after it ended.
+        min_confidence: Least confidence of a label that is trained on.
+        max_rows_per_user: Most rows of one person.
+        max_ratio: Most rows of the commoner label for each of the rarer.
+        holdout_share: Share of people held out.
+        seed: Of down-sampling.
+    """
+
+    alias: Alias
+    until: datetime
+    window_seconds: float
+    watermark_seconds: float
+    min_confidence: float
+    max_rows_per_user: int
+    max_ratio: float
+    holdout_share: float
+    seed: int = 0
+
+
+class Influence(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one person can move a snapshot: the largest share of its total weight."""
+
+    people: int
+    largest_share: float
+
+
+class Completeness(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known to be missing: loss is never silent.
+
+    Attributes:
+        completions: Recorded in the window.
+        lost: Records that producers declared as shed.
+        orphans: Completions that only signals speak of.
+    """
+
+    completions: int
+    lost: int
+    orphans: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What went in, what was left out and why, and what came out.
+
+    Attributes:
+        format: Version of the computation.
+        options: As given.
+        holdout: Fingerprint of the secret that holds people out.
+        calibration: By kind of signal, as measured in this window.
+        completeness: What is known to be missing.
+        labelled: Completions with a label, by ``desirable`` and ``undesirable``.
+        left_out: Labelled completions that became no KTO row, by reason.
+        rows: KTO rows by ``desirable`` and ``undesirable``, and DPO ``pairs`` by origin.
+        held_out: The same for held-out people.
+        influence: Of one person on the KTO rows, and on the pairs.
+    """
+
+    format: int
+    options: Options
+    holdout: str
+    calibration: dict[str, Calibration]
+    completeness: Completeness
+    labelled: dict[str, int]
+    left_out: dict[str, int]
+    rows: dict[str, int]
+    held_out: dict[str, int]
+    influence: dict[str, Influence]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The immutable rows that one run trains on, and those that it is judged by."""
+
+    manifest: Manifest
+    kto: tuple[KtoRow, ...]
+    dpo: tuple[DpoRow, ...]
+    held_out_kto: tuple[KtoRow, ...]
+    held_out_dpo: tuple[DpoRow, ...]
+
+
+PARTS = ("kto", "dpo", "held_out_kto", "held_out_dpo")
+"""The names of a snapshot's parts beside its manifest."""
+
+
+def build(gathering: Gathering, options: Options, *, secret: bytes) -> Snapshot:
+    """Make the snapshot of what was known at ``options.until``.
+
+    Args:
+        gathering: The log's events; later ones than ``until`` are left out here.
+        options: What else it depends on.
+        secret: Holds people out; only its fingerprint is kept.
+    """
+    known = gathering.until(options.until)
+    window = [one for one in known.completions() if _in_window(one, options)]
+    table = calibrate(window)
+    trust = confidences(table)
+    labels = _labels(window, trust)
+    train, held_out = _split(window, secret, options.holdout_share)
+    kto, left_out = _kto(train, labels, options)
+    judged, _ = select(
+        _labelled(held_out, labels),
+        min_confidence=options.min_confidence,
+        max_rows_per_user=options.max_rows_per_user,
+    )
+    snapshot_rows = (
+        tuple(kto_rows(kto)),
+        tuple(_capped_pairs(dpo_rows(train, labels, confidences=trust), options)),
+        tuple(kto_rows(judged)),
+        tuple(dpo_rows(held_out, labels, confidences=trust)),
+    )
+    manifest = Manifest(
+        format=FORMAT,
+        options=options,
+        holdout=fingerprint(secret),
+        calibration={source.value: row for source, row in sorted(table.items())},
+        completeness=Completeness(
+            completions=len(window),
+            lost=sum(gap.count for gap in known.gaps()),
+            orphans=known.orphans(),
+        ),
+        labelled=_by_label(label.desirable for label in labels.values()),
+        left_out=dict(sorted(left_out.items())),
+        rows=_counts(snapshot_rows[0], snapshot_rows[1]),
+        held_out=_counts(snapshot_rows[2], snapshot_rows[3]),
+        influence={
+            "kto": influence([(row.unit, row.weight) for row in snapshot_rows[0]]),
+            "dpo": influence([(row.unit, 1.0) for row in snapshot_rows[1]]),
+        },
+    )
+    return Snapshot(
+        manifest=manifest,
+        kto=snapshot_rows[0],
+        dpo=snapshot_rows[1],
+        held_out_kto=snapshot_rows[2],
+        held_out_dpo=snapshot_rows[3],
+    )
+
+
+def encode(snapshot: Snapshot) -> dict[str, bytes]:
+    """Write a snapshot as its files' contents: JSON lines for rows, JSON for the manifest."""
+    encoder = msgspec.json.Encoder(order="deterministic")
+    files = {f"{part}.jsonl": encoder.encode_lines(getattr(snapshot, part)) for part in PARTS}
+    return files | {"manifest.json": encoder.encode(snapshot.manifest)}
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """Name a snapshot by its contents: SHA-256 over each file's name, length and bytes."""
+    total = sha256()
+    for name in sorted(files):
+        total.update(f"{name}\0{len(files[name])}\0".encode())
+        total.update(files[name])
+    return total.hexdigest()
+
+
+def decode(files: Mapping[str, bytes]) -> Snapshot:
+    """Read a snapshot from its files' contents.
+
+    Raises:
+        msgspec.ValidationError: If they are none; the message names the field.
+        KeyError: If a file is missing.
+    """
+    kto, dpo = msgspec.json.Decoder(KtoRow), msgspec.json.Decoder(DpoRow)
+    return Snapshot(
+        manifest=decode_manifest(files["manifest.json"]),
+        kto=tuple(kto.decode_lines(files["kto.jsonl"])),
+        dpo=tuple(dpo.decode_lines(files["dpo.jsonl"])),
+        held_out_kto=tuple(kto.decode_lines(files["held_out_kto.jsonl"])),
+        held_out_dpo=tuple(dpo.decode_lines(files["held_out_dpo.jsonl"])),
+    )
+
+
+def decode_manifest(raw: bytes) -> Manifest:
+    """Read a manifest alone.
+
+    Raises:
+        msgspec.ValidationError: If it is none; the message names the field.
+    """
+    return msgspec.json.decode(raw, type=Manifest)
+
+
+def influence(weights: Iterable[tuple[str, float]]) -> Influence:
+    """Measure the largest share of the total weight that one person holds."""
+    by_person: Counter[str] = Counter()
+    for who, weight in weights:
+        by_person[who] += weight  # type: ignore[assignment]  # Counter sums floats as well
+    total = sum(by_person.values())
+    largest = max(by_person.values(), default=0.0)
+    return Influence(people=len(by_person), largest_share=largest / total if total else 0.0)
+
+
+def _in_window(one: Gathered, options: Options) -> bool:
+    completion = one.completion
+    if completion is None or completion.alias != options.alias:
+        return False
+    start = options.until - timedelta(seconds=options.window_seconds)
+    ripe = options.until - timedelta(seconds=options.watermark_seconds)
+    return start <= completion.ended_at <= ripe
+
+
+def _labels(window: Sequence[Gathered], trust: Mapping[Source, float]) -> dict[CompletionId, Label]:
+    labels = (resolve(one.completion_id, one.signals, confidences=trust) for one in window)
+    return {label.completion_id: label for label in labels if label is not None}
+
+
+def _split(
+    window: Sequence[Gathered], secret: bytes, share: float
+) -> tuple[list[Gathered], list[Gathered]]:
+    train: list[Gathered] = []
+    held_out: list[Gathered] = []
+    for one in window:
+        assert one.completion is not None  # noqa: S101  # the window holds nothing else
+        kept_out = is_held_out(unit(one.completion), secret=secret, share=share)
+        (held_out if kept_out else train).append(one)
+    return train, held_out
+
+
+def _labelled(gathered: Sequence[Gathered], labels: Mapping[CompletionId, Label]) -> list[Labelled]:
+    return [
+        Labelled(completion=one.completion, label=labels[one.completion_id])
+        for one in gathered
+        if one.completion is not None and one.completion_id in labels
+    ]
+
+
+def _kto(
+    train: Sequence[Gathered], labels: Mapping[CompletionId, Label], options: Options
+) -> tuple[list[Labelled], Counter[str]]:
+    selected, left_out = select(
+        _labelled(train, labels),
+        min_confidence=options.min_confidence,
+        max_rows_per_user=options.max_rows_per_user,
+    )
+    kept, dropped = down_sample(
+        selected,
+        max_ratio=options.max_ratio,
+        random=Random(options.seed),  # noqa: S311  # reproducible, not secret
+    )
+    left_out["balance"] = dropped
+    return kept, +left_out
+
+
+def _capped_pairs(rows: Sequence[DpoRow], options: Options) -> list[DpoRow]:
+    """Keep the surest pairs that are sure enough, no more of one person than of rows."""
+    taken: Counter[str] = Counter()
+    kept = []
+    for row in sorted(rows, key=lambda row: (-row.confidence, row.chosen_id, row.rejected_id)):
+        taken[row.unit] += 1
+        if (
+            row.confidence >= options.min_confidence
+            and taken[row.unit] <= options.max_rows_per_user
+        ):
+            kept.append(row)
+    return kept
+
+
+def _by_label(labels: Iterable[bool]) -> dict[str, int]:
+    counted = Counter(labels)
+    return {"desirable": counted[True], "undesirable": counted[False]}
+
+
+def _counts(kto: Sequence[KtoRow], dpo: Sequence[DpoRow]) -> dict[str, int]:
+    origins = Counter(row.origin for row in dpo)
+    return (
+        _by_label(row.label for row in kto)
+        | {"pairs": len(dpo)}
+        | {f"pairs_{origin}": origins[origin] for origin in sorted(origins)}
+    )
