@@ -1,0 +1,110 @@
+"""Valid events with one thing changed: what a test does not name does not matter to it."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+from feedbackloop.events import (
+    BASE,
+    Alias,
+    Arm,
+    ChainHash,
+    CompletionId,
+    CompletionServed,
+    ConversationId,
+    CorrectionGiven,
+    EventId,
+    Outcome,
+    OutcomeReported,
+    PromptRetried,
+    Reply,
+    RetryKind,
+    TenantId,
+    Thumb,
+    ThumbGiven,
+    ThumbWithdrawn,
+    UserId,
+)
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+TENANT = TenantId("default")
+ALIAS = Alias("assistant")
+
+
+def _id(*parts: object) -> EventId:
+    return EventId(blake2b(repr(parts).encode(), digest_size=16).hexdigest())
+
+
+def a_completion(
+    name: str = "c1", *, prompt: str = "2 + 2?", text: str = "4", **changed: Any
+) -> CompletionServed:
+    """A whole reply to one user turn, recorded at noon."""
+    chain = ChainHash(blake2b(prompt.encode(), digest_size=16).hexdigest())
+    fields: dict[str, Any] = {
+        "event_id": _id("completion", name),
+        "tenant": TENANT,
+        "at": NOON,
+        "completion_id": CompletionId(name),
+        "conversation": ConversationId("0011223344556677"),
+        "user": UserId("ann"),
+        "chain": (chain,),
+        "alias": ALIAS,
+        "assigned": BASE,
+        "release": BASE,
+        "release_seq": 0,
+        "arm": Arm.STABLE,
+        "propensity": 1.0,
+        "epoch": 0,
+        "messages": ({"role": "user", "content": prompt},),
+        "parameters": {},
+        "replies": (Reply(text=text, finish_reason="stop"),),
+        "accepted_at": NOON,
+        "ended_at": NOON,
+        "outcome": Outcome.COMPLETE,
+    }
+    return CompletionServed(**(fields | changed))
+
+
+def _signal(kind: str, name: str, value: object, changed: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "event_id": _id(kind, name, value, sorted(changed.items(), key=str)),
+        "tenant": TENANT,
+        "at": NOON + timedelta(seconds=30),
+        "completion_id": CompletionId(name),
+        "conversation": ConversationId("0011223344556677"),
+        "user": UserId("ann"),
+    }
+    return fields | changed
+
+
+def a_thumb(name: str = "c1", thumb: Thumb = Thumb.UP, **changed: Any) -> ThumbGiven:
+    """A vote half a minute after the completion."""
+    return ThumbGiven(thumb=thumb, **_signal("thumb", name, thumb, changed))
+
+
+def a_withdrawal(name: str = "c1", **changed: Any) -> ThumbWithdrawn:
+    """A vote taken back."""
+    return ThumbWithdrawn(**_signal("withdrawn", name, None, changed))
+
+
+def a_retry(
+    name: str = "c1",
+    retry: str = "c2",
+    kind: RetryKind = RetryKind.REGENERATE,
+    **changed: Any,
+) -> PromptRetried:
+    """The same prompt once more, ten seconds after the completion."""
+    fields = _signal("retry", name, retry, changed)
+    return PromptRetried(
+        retry_id=CompletionId(retry), kind=kind, similarity=1.0, gap_seconds=10.0, **fields
+    )
+
+
+def an_outcome(name: str = "c1", outcome: str = "copied", **changed: Any) -> OutcomeReported:
+    """What the app says became of the completion."""
+    return OutcomeReported(outcome=outcome, **_signal("outcome", name, outcome, changed))
+
+
+def a_correction(name: str = "c1", correction: str = "four", **changed: Any) -> CorrectionGiven:
+    """What the person wanted to read instead."""
+    return CorrectionGiven(correction=correction, **_signal("correct", name, correction, changed))
