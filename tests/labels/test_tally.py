@@ -1,0 +1,105 @@
+"""Running counts agree with counting everything anew."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedbackloop.events import AnyEvent, Thumb
+from feedbackloop.labels.resolve import resolve
+from feedbackloop.labels.tally import Counts, Tally
+from tests.builders import ALIAS, NOON, a_completion, a_retry, a_thumb, an_outcome
+
+LATE = NOON + timedelta(hours=1)
+EVENTS: list[AnyEvent] = [
+    a_completion("c1"),
+    a_completion("c2", ended_at=NOON + timedelta(minutes=1)),
+    a_completion("c3", prompt="another"),
+    a_retry("c1", "c2"),
+    a_retry("c1", "c3"),
+    a_thumb("c1", Thumb.DOWN),
+    a_thumb("c2", Thumb.UP),
+    a_thumb("c2", Thumb.DOWN, at=NOON + timedelta(minutes=2)),
+    an_outcome("c3", "copied"),
+]
+
+
+def tally(events: Sequence[AnyEvent]) -> Tally:
+    counter = Tally(watermark=timedelta(minutes=10), counted=lambda _: True)
+    for event in events:
+        counter.add(event)
+    return counter
+
+
+def test_a_completion_is_not_counted_before_it_matures() -> None:
+    """A thumb may still come that says the opposite of the retry."""
+    counter = tally([a_completion("c1"), a_retry("c1", "c2")])
+
+    early = counter.counts(ALIAS, now=NOON + timedelta(minutes=9))
+    ripe = counter.counts(ALIAS, now=NOON + timedelta(minutes=10))
+
+    assert (early.undesirable, ripe.undesirable) == (0, 1)
+
+
+def test_a_retry_whose_second_answer_was_accepted_is_a_pair() -> None:
+    """It is the best material there is: one prompt, one person, two answers."""
+    events: list[AnyEvent] = [
+        a_completion("c1"),
+        a_completion("c2"),
+        a_retry("c1", "c2"),
+        a_thumb("c2"),
+    ]
+
+    assert tally(events).counts(ALIAS, now=LATE) == Counts(desirable=1, undesirable=1, pairs=1)
+
+
+def test_a_vote_that_changes_its_mind_moves_the_count() -> None:
+    """The scheduler must not start a run on votes that were taken back since."""
+    counter = tally([a_completion("c1"), a_thumb("c1", Thumb.UP)])
+    counter.counts(ALIAS, now=LATE)
+
+    counter.add(a_thumb("c1", Thumb.DOWN, at=LATE))
+
+    assert counter.counts(ALIAS, now=LATE) == Counts(undesirable=1)
+
+
+def test_held_out_people_do_not_make_a_run_due() -> None:
+    """Their labels are the gate's, and would leave the run short of rows."""
+    counter = Tally(watermark=timedelta(0), counted=lambda one: one.user != "ann")
+    counter.add(a_completion("c1"))
+    counter.add(a_thumb("c1"))
+
+    assert counter.counts(ALIAS, now=LATE) == Counts()
+
+
+@given(st.lists(st.sampled_from(EVENTS)), st.lists(st.booleans(), max_size=20))
+def test_counting_as_they_come_is_counting_at_the_end(
+    events: list[AnyEvent], looks: list[bool]
+) -> None:
+    """However often somebody looks in between, the count is that of the log so far."""
+    counter = tally([])
+    for event, look in zip(events, [*looks, *[False] * len(events)], strict=False):
+        counter.add(event)
+        if look:
+            counter.counts(ALIAS, now=LATE)
+
+    assert counter.counts(ALIAS, now=LATE) == _anew(counter, LATE)
+
+
+def _anew(counter: Tally, now: datetime) -> Counts:
+    labels = {}
+    chains = {}
+    pairs = 0
+    for one in counter.gathering.completions():
+        assert one.completion is not None
+        assert one.completion.ended_at <= now
+        labels[one.completion_id] = resolve(one.completion_id, one.signals)
+        chains[one.completion_id] = one.completion.chain
+    for first in counter.gathering.completions():
+        for second in {getattr(signal, "retry_id", None) for signal in first.signals}:
+            no, yes = labels.get(first.completion_id), labels.get(second)  # type: ignore[arg-type]  # None is no key
+            if no and yes and not no.desirable and yes.desirable:
+                pairs += chains[first.completion_id] == chains[second]  # type: ignore[index]  # found above
+    values = [label.desirable for label in labels.values() if label]
+    return Counts(desirable=sum(values), undesirable=len(values) - sum(values), pairs=pairs)
