@@ -94,7 +94,7 @@ def a_retry(
     **changed: Any,
 ) -> PromptRetried:
     """The same prompt once more, ten seconds after the completion."""
-    fields = _signal("retry", name, retry, changed)
+    fields = _signal("retry", name, (retry, kind), changed)
     return PromptRetried(
         retry_id=CompletionId(retry), kind=kind, similarity=1.0, gap_seconds=10.0, **fields
     )

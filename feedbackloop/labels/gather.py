@@ -55,7 +55,8 @@ class Gathering:
             return event.completion_id
         if isinstance(event, Signal):
             signals = self._signals[event.completion_id]
-            if event.event_id in signals:
+            known_signal = signals.get(event.event_id)
+            if known_signal is not None and _ahead(known_signal) >= _ahead(event):
                 return None
             signals[event.event_id] = event
             return event.completion_id
@@ -108,6 +109,11 @@ def retried(gathered: Gathered) -> tuple[PromptRetried, ...]:
     """Return the retries of one completion, earliest first."""
     retries = (signal for signal in gathered.signals if isinstance(signal, PromptRetried))
     return tuple(sorted(retries, key=lambda retry: (retry.at, retry.event_id)))
+
+
+def _ahead(signal: AnySignal) -> bytes:
+    """Order signals that claim one id, so that the same one is kept in whichever order."""
+    return msgspec.json.encode(signal)
 
 
 def _knows_more(new: CompletionServed, known: CompletionServed) -> bool:
