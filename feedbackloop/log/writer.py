@@ -127,10 +127,12 @@ class Writer:
     def _rewrite(self) -> None:
         """Write what was not synced to a new segment, and sync that."""
         self.suspects += 1
-        held = self._unsynced
-        first_seq = held[0][0]
-        self._begin(first_seq)
+        held, self._unsynced = self._unsynced, []
+        # Closed first: should a new segment fail to open, nobody may write to this one again.
+        self.close()
+        self._begin(held[0][0])
         for _, frames in held:
+            self._last = self._base + self._size
             self._write(frames)
         assert self._handle is not None  # noqa: S101  # begun above
         self._disk.sync(self._handle)

@@ -1,0 +1,135 @@
+"""The log in lists: reference, and test double. It keeps its promises for as long as it lives."""
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from feedbackloop.errors import LogUnavailable
+from feedbackloop.events import Alias, AnyEvent
+from feedbackloop.log import codec
+from feedbackloop.log.port import Entry, Frame, Offset, SpoolGap
+
+NOON = datetime(2000, 1, 1, 12, tzinfo=UTC)
+
+
+class MemoryEventLog:
+    """Events in lists of bytes, by partition. Share ``store`` to be several processes."""
+
+    def __init__(
+        self, partition: str | None = "memory", store: dict[str, list[bytes]] | None = None
+    ) -> None:
+        self.store: dict[str, list[bytes]] = {} if store is None else store
+        self._partition = partition
+        self._removed: dict[str, int] = {}
+        self.away = False
+        """Set to be unavailable for a while."""
+
+    async def append(self, events: Sequence[AnyEvent]) -> Sequence[Offset]:
+        if self.away or self._partition is None:
+            raise LogUnavailable("this log cannot be written now")
+        records = self.store.setdefault(self._partition, [])
+        start = len(records)
+        records.extend(codec.encode(event) for event in events)
+        return [Offset(self._partition, position) for position in range(start, len(records))]
+
+    async def partitions(self) -> Sequence[str]:
+        return sorted(self.store)
+
+    async def read(self, *, after: Offset) -> AsyncIterator[Entry]:
+        records = self.store.get(after.partition, [])
+        removed = self._removed.get(after.partition, 0)
+        if 0 <= after.position < removed - 1:
+            raise LogUnavailable(f"what followed position {after.position} was removed")
+        for position in range(max(after.position + 1, removed), len(records)):
+            raw = records[position]
+            offset = Offset(after.partition, position)
+            yield Entry(offset=offset, event=codec.read(raw), raw=raw)
+
+    async def end(self, partition: str) -> Offset:
+        return Offset(partition, len(self.store.get(partition, [])) - 1)
+
+    async def truncate(self, *, before: Offset) -> None:
+        self._removed[before.partition] = before.position
+
+    async def close(self) -> None:
+        pass
+
+
+class MemoryReleaseTopic:
+    """The newest document of each alias in a dictionary."""
+
+    def __init__(self, store: dict[Alias, tuple[int, bytes]] | None = None) -> None:
+        self.store: dict[Alias, tuple[int, bytes]] = {} if store is None else store
+
+    async def publish(self, alias: Alias, document: bytes, *, epoch: int) -> None:
+        if epoch > self.store.get(alias, (-1, b""))[0]:
+            self.store[alias] = (epoch, document)
+
+    async def latest(self) -> Mapping[Alias, bytes]:
+        return {alias: document for alias, (_, document) in self.store.items()}
+
+    async def close(self) -> None:
+        pass
+
+
+class MemorySpool:
+    """Raw records in a list; tells at once. ``refusing`` makes it a full disk."""
+
+    def __init__(self, *, clock: Callable[[], datetime] = lambda: NOON) -> None:
+        self.refusing = False
+        self._clock = clock
+        self._entries: list[Frame | SpoolGap] = []
+        self._seq = 0
+        self._through = -1
+        self._arrived = threading.Condition()
+
+    def offer(
+        self,
+        payload: bytes,
+        *,
+        durable: bool,
+        written: Callable[[Exception | None], None] | None = None,
+    ) -> None:
+        del durable
+        error = self._store(payload)
+        if written is not None:
+            written(error)
+
+    def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
+        yield from [one for one in self._entries if one.position > max(after, self._through)]
+
+    def wait(self, *, after: int, timeout_seconds: float) -> bool:
+        with self._arrived:
+            return self._arrived.wait_for(lambda: len(self._entries) - 1 > after, timeout_seconds)
+
+    def release(self, *, through: int) -> None:
+        self._through = max(self._through, through)
+
+    def released(self) -> int:
+        return self._through
+
+    def close(self) -> None:
+        pass
+
+    def _store(self, payload: bytes) -> Exception | None:
+        with self._arrived:
+            seq, now, position = self._seq, self._clock(), len(self._entries)
+            self._seq += 1
+            if self.refusing:
+                self._entries.append(
+                    SpoolGap(
+                        position=position,
+                        producer="memory",
+                        first=seq,
+                        last=seq,
+                        reason="refused",
+                        first_at=now,
+                        last_at=now,
+                    )
+                )
+                return LogUnavailable("the spool refuses")
+            self._entries.append(
+                Frame(position=position, producer="memory", seq=seq, at=now, payload=payload)
+            )
+            self._arrived.notify_all()
+            return None
