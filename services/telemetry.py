@@ -1,0 +1,120 @@
+"""Every metric and how it leaves; the shape of a log line.
+
+Label values are closed sets, or what the operator names (alias), or a loaded release, whose
+series ``forget_release`` removes when it is collected.
+"""
+
+import logging
+import sys
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+_RELEASE = ["alias", "release", "arm"]
+
+REQUESTS = Counter(
+    "feedbackloop_requests_total",
+    "Completion requests answered, by the status that the client got.",
+    labelnames=[*_RELEASE, "code"],
+)
+REFUSED = Counter(
+    "feedbackloop_requests_refused_total",
+    "Requests answered by the sidecar itself with an error, before any release was chosen.",
+    labelnames=["code"],
+)
+IN_FLIGHT = Gauge(
+    "feedbackloop_inflight",
+    "Completion requests under way.",
+    labelnames=["release"],
+)
+FIRST_BYTE_SECONDS = Histogram(
+    "feedbackloop_ttft_seconds",
+    "From the request's acceptance to the first byte of its reply.",
+    labelnames=_RELEASE,
+    buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120],
+)
+REPLY_SECONDS = Histogram(
+    "feedbackloop_reply_seconds",
+    "From the request's acceptance to the end of its reply.",
+    labelnames=_RELEASE,
+    buckets=[0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800],
+)
+OUTCOMES = Counter(
+    "feedbackloop_outcomes_total",
+    "How replies ended.",
+    labelnames=[*_RELEASE, "outcome"],
+)
+FALLBACKS = Counter(
+    "feedbackloop_fallback_total",
+    "Requests answered by another release than the one assigned.",
+    labelnames=["alias", "reason"],
+)
+RECORDS = Counter(
+    "feedbackloop_records_total",
+    "Records handed to the spool, by what became of them.",
+    labelnames=["kind", "result"],
+)
+CAPTURE_LATE = Counter(
+    "feedbackloop_capture_late_total",
+    "Answers released before their record was known to be in the page cache.",
+)
+CAPTURE_ERRORS = Counter(
+    "feedbackloop_capture_errors_total",
+    "Exceptions in recording; the answer went on without it.",
+)
+FEEDBACK = Counter(
+    "feedbackloop_feedback_total",
+    "Signals accepted, by kind.",
+    labelnames=["kind"],
+)
+FEEDBACK_REFUSED = Counter(
+    "feedbackloop_feedback_refused_total",
+    "Feedback calls refused, by status.",
+    labelnames=["code"],
+)
+EPOCH = Gauge(
+    "feedbackloop_epoch",
+    "Epoch of the release document in force.",
+    labelnames=["alias"],
+)
+UPSTREAM_ERRORS = Counter(
+    "feedbackloop_upstream_errors_total",
+    "Requests that vLLM did not answer.",
+    labelnames=["reason"],
+)
+
+_WITH_RELEASE: tuple[MetricWrapperBase, ...] = (
+    REQUESTS,
+    IN_FLIGHT,
+    FIRST_BYTE_SECONDS,
+    REPLY_SECONDS,
+    OUTCOMES,
+)
+
+
+def forget_release(release: str) -> None:
+    """Remove the series of a release that was collected."""
+    for metric in _WITH_RELEASE:
+        metric.remove_by_labels({"release": release})
+
+
+def set_up_logs(*, debug: bool = False) -> None:
+    """Write log lines to stderr: JSON, or for people if it is a terminal."""
+    terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    )
+    level = logging.DEBUG if debug else logging.INFO
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True)
