@@ -1,0 +1,154 @@
+"""What any spool promises."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from feedbackloop.errors import LogUnavailable, SettingsError
+from feedbackloop.log.memory import MemorySpool
+from feedbackloop.log.port import Frame, Spool, SpoolGap
+from feedbackloop.log.segments import open_spool
+from feedbackloop.log.spool import SpoolLimits, SpoolQueue
+
+
+def segments(folder: Path, limits: SpoolLimits | None = None, producer: str = "one") -> SpoolQueue:
+    ticks = iter(range(10**9))
+    return open_spool(
+        folder,
+        producer=producer,
+        limits=limits or SpoolLimits(segment_bytes=4096),
+        now_ns=lambda: next(ticks),
+    )
+
+
+@pytest.fixture(params=["memory", "segments"])
+def spool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spool]:
+    made: Spool = MemorySpool() if request.param == "memory" else segments(tmp_path)
+    yield made
+    made.close()
+
+
+def put(spool: Spool, payload: bytes, *, durable: bool = False) -> Exception | None:
+    """Offer a record and wait until its fate is known."""
+    told: list[Exception | None] = []
+    known = Event()
+
+    def written(error: Exception | None) -> None:
+        told.append(error)
+        known.set()
+
+    spool.offer(payload, durable=durable, written=written)
+    assert known.wait(10)
+    return told[0]
+
+
+def payloads(spool: Spool, after: int = -1) -> list[bytes]:
+    return [one.payload for one in spool.read(after=after) if isinstance(one, Frame)]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_was_written_is_read_in_order(spool: Spool, *, durable: bool) -> None:
+    """A completion opens before it closes."""
+    assert put(spool, b"one", durable=durable) is None
+    assert put(spool, b"two", durable=durable) is None
+
+    assert payloads(spool) == [b"one", b"two"]
+
+
+def test_numbers_have_no_gaps(spool: Spool) -> None:
+    """Whoever counts them can tell that nothing is missing."""
+    for n in range(5):
+        put(spool, b"%d" % n)
+
+    assert [one.seq for one in spool.read(after=-1) if isinstance(one, Frame)] == [0, 1, 2, 3, 4]
+
+
+def test_what_was_released_is_not_read_again(spool: Spool) -> None:
+    """It is in the log by now."""
+    put(spool, b"one")
+    (first,) = spool.read(after=-1)
+    put(spool, b"two")
+
+    spool.release(through=first.position)
+
+    assert payloads(spool) == [b"two"]
+    assert spool.released() == first.position
+
+
+def test_waiting_ends_when_something_is_there(spool: Spool) -> None:
+    """The forwarder sleeps until there is work, and not longer."""
+    assert not spool.wait(after=-1, timeout_seconds=0)
+
+    put(spool, b"one")
+
+    assert spool.wait(after=-1, timeout_seconds=10)
+
+
+def test_a_new_incarnation_finds_what_the_last_one_left(tmp_path: Path) -> None:
+    """That is what a kill -9 leaves behind."""
+    before = segments(tmp_path)
+    put(before, b"one")
+    (first,) = before.read(after=-1)
+    put(before, b"two")
+    before.release(through=first.position)
+    before.close()
+
+    after = segments(tmp_path, producer="two")
+    put(after, b"three")
+
+    found = [(one.producer, one.seq) for one in after.read(after=-1) if isinstance(one, Frame)]
+    assert payloads(after) == [b"two", b"three"]
+    assert found == [("one", 1), ("two", 0)]
+    after.close()
+
+
+def test_a_spool_has_one_owner(tmp_path: Path) -> None:
+    """Two writers would number the same records twice."""
+    owner = segments(tmp_path)
+
+    with pytest.raises(SettingsError, match="a name of its own"):
+        segments(tmp_path, producer="two")
+    owner.close()
+
+
+def test_what_does_not_fit_is_shed_and_declared(tmp_path: Path) -> None:
+    """Loss is never silent: the gap names the numbers, the reason and the time."""
+    spool = segments(tmp_path, SpoolLimits(disk_bytes=1000, segment_bytes=4096))
+    put(spool, b"x" * 500)
+
+    refused = [put(spool, b"y" * 500), put(spool, b"z" * 500)]
+    put(spool, b"small")
+
+    gaps = [one for one in spool.read(after=-1) if isinstance(one, SpoolGap)]
+    assert [type(error) for error in refused] == [LogUnavailable, LogUnavailable]
+    assert [(gap.first, gap.last, gap.reason) for gap in gaps] == [(1, 2, "disk_full")]
+    assert len(payloads(spool)) == 2
+    spool.close()
+
+
+def test_the_last_tenth_is_kept_for_votes(tmp_path: Path) -> None:
+    """A completion may be lost before a vote is refused."""
+    spool = segments(tmp_path, SpoolLimits(disk_bytes=1000, segment_bytes=4096))
+    put(spool, b"x" * 800)
+
+    completion, vote = put(spool, b"y" * 100), put(spool, b"y" * 100, durable=True)
+
+    assert isinstance(completion, LogUnavailable)
+    assert vote is None
+    spool.close()
+
+
+def test_releasing_gives_the_disk_back(tmp_path: Path) -> None:
+    """Segments that were forwarded whole are removed."""
+    spool = segments(tmp_path)
+    for _ in range(20):
+        put(spool, b"x" * 1000)
+    before = spool.backlog_bytes()
+    last = list(spool.read(after=-1))[-1]
+
+    spool.release(through=last.position)
+
+    assert spool.backlog_bytes() < before / 3
+    spool.close()
