@@ -1,0 +1,63 @@
+"""The hash chain over a conversation's messages: names exactly which completion a prompt follows.
+
+Clients send the whole conversation with every prompt. The hash of its messages up to the last
+assistant turn is the hash that we stored when we served that turn, so a later prompt names the
+completion that it reacts to, with no change to the client.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from feedbackloop.events import ChainHash, JsonObject
+
+_START = ChainHash("")
+_DIGEST_BYTES = 16
+
+
+def chain(messages: Sequence[JsonObject], *, key: bytes) -> tuple[ChainHash, ...]:
+    """Return the hash after each message, in order; the last one names the prompt."""
+    hashes: list[ChainHash] = []
+    before = _START
+    for message in messages:
+        before = extend(before, message, key=key)
+        hashes.append(before)
+    return tuple(hashes)
+
+
+def extend(before: ChainHash, message: JsonObject, *, key: bytes) -> ChainHash:
+    """Return the hash after one more message.
+
+    Only what a client hands back unchanged counts: role, content and tool calls. White space
+    around the content does not, since clients trim it.
+    """
+    total = blake2b(key=key[:64], digest_size=_DIGEST_BYTES)
+    for part in (before, str(message.get("role", "")), normalised(message.get("content"))):
+        total.update(f"{len(part)}:{part}".encode("utf-8", "surrogatepass"))
+    for call in message.get("tool_calls") or ():
+        total.update(_call(call))
+    return ChainHash(total.hexdigest())
+
+
+def normalised(content: object) -> str:
+    """Reduce a message's content to what is compared: text as it is, other parts as JSON."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content.strip()
+    if isinstance(content, list):
+        return "\n".join(_part(part) for part in content).strip()
+    return msgspec.json.encode(content, order="deterministic").decode()
+
+
+def _part(part: object) -> str:
+    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    return msgspec.json.encode(part, order="deterministic").decode()
+
+
+def _call(call: object) -> bytes:
+    """Tell tool calls apart by what is called and with what, not by their ids."""
+    function = call.get("function") if isinstance(call, dict) else None
+    return msgspec.json.encode(function, order="deterministic")

@@ -1,0 +1,91 @@
+"""Who is meant: pseudonyms, conversations and event ids, all as keyed or plain hashes."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b, sha256
+from hmac import digest
+
+import msgspec
+
+from feedbackloop.events import (
+    CompletionId,
+    ConversationId,
+    EventId,
+    JsonObject,
+    TenantId,
+    UserId,
+)
+
+
+class TenantKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """The secrets of one tenant. Each has one use, and none ever leaves the house.
+
+    Attributes:
+        current: Id of the receipt key that signs new receipts.
+        receipts: Receipt keys by id, the retired ones that still verify included.
+        pseudonym: Turns users into pseudonyms.
+        chain: Hashes conversations.
+        holdout: Holds people out of training; never changes.
+    """
+
+    current: str
+    receipts: dict[str, bytes]
+    pseudonym: bytes
+    chain: bytes
+    holdout: bytes
+
+
+Keyring = Mapping[TenantId, TenantKeys]
+
+
+def pseudonym(keys: TenantKeys, user: str) -> UserId:
+    """Name a person without telling who it is: HMAC-SHA256, the first 16 bytes as hex."""
+    return UserId(digest(keys.pseudonym, user.encode(), "sha256")[:16].hex())
+
+
+def conversation(
+    keys: TenantKeys,
+    *,
+    named: str | None,
+    user: UserId | None,
+    messages: Sequence[JsonObject],
+) -> ConversationId:
+    """Say which talk a prompt belongs to: 8 bytes as hex.
+
+    Args:
+        keys: The tenant's.
+        named: What the client called the conversation, if it did.
+        user: Whose talk it is, if known.
+        messages: The prompt; without a name, its system prompt and first user turn decide.
+    """
+    if named is not None:
+        return ConversationId(_keyed(keys.chain, b"named", named.encode()))
+    opening = [_opening(messages, role) for role in ("system", "user")]
+    return ConversationId(_keyed(keys.chain, b"opened", (user or "").encode(), *opening))
+
+
+def event_id(*about: str) -> EventId:
+    """Name a fact by what it is about, so that it has one id wherever it is seen."""
+    total = sha256()
+    for part in about:
+        total.update(f"{len(part)}:{part}".encode())
+    return EventId(total.digest()[:16].hex())
+
+
+def retry_event_id(rejected: CompletionId, retry: CompletionId) -> EventId:
+    """Name the fact that one completion was asked again by another."""
+    return event_id("retry", rejected, retry)
+
+
+def _opening(messages: Sequence[JsonObject], role: str) -> bytes:
+    for message in messages:
+        if message.get("role") == role:
+            return msgspec.json.encode(message.get("content"))
+    return b""
+
+
+def _keyed(key: bytes, *parts: bytes) -> str:
+    total = blake2b(key=key[:64], digest_size=8)
+    for part in parts:
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
+    return total.hexdigest()

@@ -1,0 +1,174 @@
+"""The completion id: a signed receipt that says who was served what by whom.
+
+A client votes with nothing but ``response.id``. The sidecar needs no look-up to know that it
+made the id, for whom, and which release answered; a vote stays attributable even if the record of
+the completion itself was lost. The text is base64url of::
+
+    key id          4  of the tenant's receipt key, ASCII
+    random          8
+    conversation    8
+    user           16  pseudonym, zeros without one
+    alias           4  hash of its name
+    release         4  its number within the alias
+    propensity      2  of the arm, in 1/65535
+    arm             1
+    minute          4  since 1970
+    MAC            12  HMAC-SHA256 of all that, with the tenant's name, truncated
+
+References:
+    Krawczyk et al., "HMAC: Keyed-Hashing for Message Authentication", RFC 2104, section 5.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import blake2b
+from hmac import compare_digest, digest
+from struct import Struct
+from typing import NoReturn
+
+import msgspec
+
+from feedbackloop.capture.identity import TenantKeys
+from feedbackloop.errors import RequestError
+from feedbackloop.events import Alias, Arm, CompletionId, ConversationId, TenantId, UserId
+
+_PAYLOAD = Struct(">4s8s8s16s4sIHBI")
+_MAC_BYTES = 12
+_BYTES = _PAYLOAD.size + _MAC_BYTES
+_NOBODY = bytes(16)
+_FULL = 65_535
+_ARMS = (Arm.STABLE, Arm.CANARY)
+PREFIXES: Mapping[str, str] = {"chat": "chatcmpl-", "completions": "cmpl-"}
+"""What vLLM puts before the id that it was given, by endpoint."""
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a completion id says.
+
+    Attributes:
+        nonce: 8 random bytes, which make the id unique.
+        conversation: Which talk.
+        user: Who was served, as a pseudonym; None if nobody was named.
+        alias: First 4 bytes of the hash of the alias' name, as hex.
+        release_seq: Number of the release that was assigned.
+        arm: Its side of the rollout.
+        propensity: Probability of that arm, in (0, 1], to 1/65535.
+        minute: When it was issued, in minutes since 1970.
+    """
+
+    nonce: bytes
+    conversation: ConversationId
+    user: UserId | None
+    alias: str
+    release_seq: int
+    arm: Arm
+    propensity: float
+    minute: int
+
+
+def alias_hash(alias: Alias) -> str:
+    """Name an alias in 4 bytes, as hex."""
+    return blake2b(alias.encode(), digest_size=4).hexdigest()
+
+
+def issue(receipt: Receipt, keys: TenantKeys, tenant: TenantId) -> str:
+    """Sign a receipt; return its text, which is the request id that vLLM is given."""
+    payload = _PAYLOAD.pack(
+        keys.current.encode("ascii"),
+        receipt.nonce,
+        bytes.fromhex(receipt.conversation),
+        bytes.fromhex(receipt.user) if receipt.user is not None else _NOBODY,
+        bytes.fromhex(receipt.alias),
+        receipt.release_seq,
+        max(1, round(receipt.propensity * _FULL)),
+        _ARMS.index(receipt.arm),
+        receipt.minute,
+    )
+    mac = _mac(payload, keys.receipts[keys.current], tenant)
+    return urlsafe_b64encode(payload + mac).rstrip(b"=").decode("ascii")
+
+
+def check(
+    completion_id: CompletionId,
+    keys: TenantKeys,
+    tenant: TenantId,
+    *,
+    now: datetime,
+    lifetime_seconds: float,
+) -> Receipt:
+    """Verify a completion id and read it.
+
+    Raises:
+        RequestError: 404 if it has not the form of an id; 403 if this tenant did not issue it;
+            410 if it is older than ``lifetime_seconds``.
+    """
+    raw = _bytes(completion_id)
+    payload, mac = raw[: _PAYLOAD.size], raw[_PAYLOAD.size :]
+    fields = _PAYLOAD.unpack(payload)
+    key = keys.receipts.get(fields[0].decode("ascii", "replace"))
+    if key is None or not compare_digest(mac, _mac(payload, key, tenant)):
+        raise RequestError(
+            "completion_id was not issued to you: expected the id of a completion you were served",
+            status=403,
+            param="completion_id",
+            code="completion_not_yours",
+        )
+    receipt = _receipt(fields)
+    if now.timestamp() - receipt.minute * 60 > lifetime_seconds:
+        raise RequestError(
+            f"completion_id has expired: feedback is accepted for {lifetime_seconds:.0f} seconds",
+            status=410,
+            param="completion_id",
+            code="completion_expired",
+        )
+    return receipt
+
+
+def _bytes(completion_id: CompletionId) -> bytes:
+    text = next(
+        (
+            completion_id.removeprefix(prefix)
+            for prefix in PREFIXES.values()
+            if completion_id.startswith(prefix)
+        ),
+        None,
+    )
+    if text is None:
+        _unknown()
+    try:
+        raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except (NotBase64, UnicodeEncodeError):
+        _unknown()
+    # Decoding overlooks what is no base64; the id must be exactly the one that was issued.
+    if len(raw) != _BYTES or urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") != text:
+        _unknown()
+    return raw
+
+
+def _unknown() -> NoReturn:
+    raise RequestError(
+        "completion_id has an unknown form: expected the id of a completion served here",
+        status=404,
+        param="completion_id",
+        code="completion_not_found",
+    )
+
+
+def _receipt(fields: tuple[bytes, bytes, bytes, bytes, bytes, int, int, int, int]) -> Receipt:
+    _, nonce, conversation, user, alias, release_seq, propensity, arm, minute = fields
+    return Receipt(
+        nonce=nonce,
+        conversation=ConversationId(conversation.hex()),
+        user=UserId(user.hex()) if user != _NOBODY else None,
+        alias=alias.hex(),
+        release_seq=release_seq,
+        arm=_ARMS[arm],
+        propensity=propensity / _FULL,
+        minute=minute,
+    )
+
+
+def _mac(payload: bytes, key: bytes, tenant: TenantId) -> bytes:
+    return digest(key, tenant.encode() + b"\0" + payload, "sha256")[:_MAC_BYTES]
