@@ -10,6 +10,8 @@ from math import exp, log
 
 import msgspec
 
+from feedbackloop.capture.retries import PRIORS as RETRY_PRIORS
+from feedbackloop.capture.retries import THANKED
 from feedbackloop.events import (
     AnySignal,
     CompletionId,
@@ -17,7 +19,6 @@ from feedbackloop.events import (
     OutcomeReported,
     PromptRetried,
     RatingGiven,
-    RetryKind,
     Thumb,
     ThumbGiven,
     ThumbWithdrawn,
@@ -46,25 +47,14 @@ PRIORS: Mapping[Source, float] = {
     Source.THUMB: 0.95,
     Source.RATING: 0.9,
     Source.CORRECTION_GIVEN: 0.95,
-    Source.REGENERATE: 0.85,
-    Source.EDIT: 0.75,
-    Source.REPHRASE: 0.75,
-    Source.CORRECTION: 0.8,
-    Source.STOPPED: 0.6,
     Source.ACCEPTED: 0.75,
+    **{Source(kind.value): prior for kind, prior in RETRY_PRIORS.items()},
 }
 """Probability that a signal is right before anything was measured (docs/labels.md)."""
 
-ACCEPTING_OUTCOMES = frozenset({"accepted", "copied", "inserted", "shared"})
+ACCEPTING_OUTCOMES = frozenset({"accepted", "copied", "inserted", "shared", THANKED})
 """What an app may report of a completion that somebody made use of."""
 
-_BY_RETRY: Mapping[RetryKind, Source] = {
-    RetryKind.REGENERATE: Source.REGENERATE,
-    RetryKind.EDIT: Source.EDIT,
-    RetryKind.REPHRASE: Source.REPHRASE,
-    RetryKind.CORRECTION: Source.CORRECTION,
-    RetryKind.STOPPED: Source.STOPPED,
-}
 _DESIRABLE_RATING = 4
 _UNDESIRABLE_RATING = 2
 
@@ -149,7 +139,7 @@ def implied(signals: Iterable[AnySignal]) -> list[Reading]:
     kinds: set[tuple[Source, bool]] = set()
     for signal in signals:
         if isinstance(signal, PromptRetried):
-            kinds.add((_BY_RETRY[signal.kind], False))
+            kinds.add((Source(signal.kind.value), False))
         elif isinstance(signal, OutcomeReported) and signal.outcome in ACCEPTING_OUTCOMES:
             kinds.add((Source.ACCEPTED, True))
     return [Reading(source=source, desirable=desirable) for source, desirable in sorted(kinds)]

@@ -1,0 +1,170 @@
+"""A feedback body -> ThumbGiven, CorrectionGiven, ... ; every field checked and named."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from feedbackloop.capture.exchange import moment
+from feedbackloop.capture.identity import event_id
+from feedbackloop.capture.record import Voted
+from feedbackloop.errors import MalformedEvent, RequestError
+from feedbackloop.events import (
+    AnySignal,
+    ChoiceMade,
+    CommentGiven,
+    CorrectionGiven,
+    EventId,
+    OutcomeReported,
+    RatingGiven,
+    Thumb,
+    ThumbGiven,
+    ThumbWithdrawn,
+)
+
+_Text = Annotated[str, Meta(min_length=1, max_length=100_000)]
+_Word = Annotated[str, Meta(min_length=1, max_length=200)]
+WITHDRAWABLE = ("thumb",)
+"""What can be taken back by ``DELETE /v1/feedback/{completion_id}?signal=``."""
+
+
+SIGNALS = ("thumb", "rating", "correction", "comment", "outcome", "choice")
+"""The fields of a feedback body that say something about the completion."""
+
+
+class Vote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/feedback``. At least one signal has to be in it.
+
+    Attributes:
+        completion_id: ``id`` of the reply that this is about.
+        thumb: What the person thinks of it.
+        rating: From 1 (worst) to 5 (best).
+        correction: What the completion should have been.
+        comment: In the person's words.
+        reasons: Tags beside a thumb or a comment.
+        outcome: What became of it in the app, such as ``copied``.
+        choice: Which of several choices was picked, from 0.
+        user: Who says so; must be who was served, if the request named somebody.
+        at: When, if that was earlier than now: RFC 3339 with an offset.
+    """
+
+    completion_id: Annotated[str, Meta(min_length=1, max_length=300)]
+    thumb: Literal["up", "down"] | None = None
+    rating: Annotated[int, Meta(ge=1, le=5)] | None = None
+    correction: _Text | None = None
+    comment: _Text | None = None
+    reasons: Annotated[list[_Word], Meta(max_length=20)] = []
+    outcome: _Word | None = None
+    choice: Annotated[int, Meta(ge=0, le=127)] | None = None
+    user: _Word | None = None
+    at: Annotated[datetime, Meta(tz=True)] | None = None
+
+    def signals(self) -> list[str]:
+        """Name the signals that are in it."""
+        return [name for name in SIGNALS if getattr(self, name) is not None]
+
+
+_decoder = msgspec.json.Decoder(Vote)
+
+
+def parse(body: bytes) -> Vote:
+    """Read a feedback body.
+
+    Raises:
+        RequestError: 400 if it is no JSON; 422 if a field is wrong, missing or unknown, or if
+            there is no signal in it: ``param`` names the field.
+    """
+    try:
+        vote = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        message, param = _explain(str(error))
+        raise RequestError(message, status=422, param=param, code="invalid_feedback") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError(
+            f"the body is no valid JSON: {error}", status=400, code="invalid_json"
+        ) from error
+    if not vote.signals():
+        raise RequestError(
+            f"no signal: expected at least one of {', '.join(SIGNALS)}",
+            status=422,
+            param="thumb",
+            code="invalid_feedback",
+        )
+    for name in ("correction", "comment", "outcome"):
+        if getattr(vote, name) is not None and not getattr(vote, name).strip():
+            raise RequestError(
+                f"{name} is empty: expected some text",
+                status=422,
+                param=name,
+                code="invalid_feedback",
+            )
+    return vote
+
+
+def signals(voted: Voted) -> Iterator[AnySignal]:
+    """Turn an accepted feedback call into its signals; the same call gives the same ids.
+
+    Raises:
+        MalformedEvent: If the record's body cannot be read (it was checked when accepted).
+    """
+    at = moment(voted.received_ns)
+    if voted.withdraw is not None:
+        yield ThumbWithdrawn(**_about(voted, "withdrawn", at.isoformat(), at))
+        return
+    try:
+        vote = _decoder.decode(voted.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedEvent(f"vote on {voted.completion_id}: {error}") from error
+    at = min(vote.at, at) if vote.at is not None else at
+    # Without the client's own key, saying the same again later is a new vote; a repeated
+    # delivery of this record is not.
+    said = voted.client_key or at.isoformat()
+    for name in vote.signals():
+        yield _MADE[name](_about(voted, name, said, at), vote)
+
+
+def feedback_id(voted: Voted) -> EventId:
+    """Name one feedback call, so that a retried one gets the same answer."""
+    said = voted.client_key or str(voted.received_ns)
+    return event_id("feedback", voted.completion_id, voted.user or "", said)
+
+
+_MADE: Mapping[str, Callable[[dict[str, Any], Vote], AnySignal]] = {
+    "thumb": lambda about, vote: ThumbGiven(
+        thumb=Thumb(vote.thumb or ""), reasons=tuple(vote.reasons), **about
+    ),
+    "rating": lambda about, vote: RatingGiven(rating=vote.rating or 0, **about),
+    "correction": lambda about, vote: CorrectionGiven(correction=vote.correction or "", **about),
+    "comment": lambda about, vote: CommentGiven(
+        comment=vote.comment or "", reasons=tuple(vote.reasons), **about
+    ),
+    "outcome": lambda about, vote: OutcomeReported(outcome=vote.outcome or "", **about),
+    "choice": lambda about, vote: ChoiceMade(choice=vote.choice or 0, **about),
+}
+
+
+def _about(voted: Voted, kind: str, said: str, at: datetime) -> dict[str, Any]:
+    return {
+        "at": at,
+        "event_id": event_id(kind, voted.completion_id, voted.user or "", said),
+        "tenant": voted.tenant,
+        "completion_id": voted.completion_id,
+        "conversation": voted.conversation,
+        "user": voted.user,
+        "client_key": voted.client_key,
+    }
+
+
+def _explain(problem: str) -> tuple[str, str | None]:
+    """Turn msgspec's message into one that begins with the field's name."""
+    said, _, path = problem.partition(" - at `$.")
+    if path:
+        field = path.rstrip("`").split("[")[0].split(".")[0]
+        return f"{field}: {said}", field
+    if "`" in said:
+        # "Object missing required field `x`", "Object contains unknown field `x`"
+        field = said.rsplit("`", 2)[-2]
+        return said, field
+    return said, None
