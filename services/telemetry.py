@@ -84,6 +84,24 @@ UPSTREAM_ERRORS = Counter(
     labelnames=["reason"],
 )
 
+EVENTS_FORWARDED = Counter(
+    "feedbackloop_events_forwarded_total",
+    "Events that the log confirmed.",
+)
+LOG_UNAVAILABLE = Counter(
+    "feedbackloop_log_unavailable_total",
+    "Times that the log did not confirm; the events waited in the spool.",
+)
+FORWARD_ERRORS = Counter(
+    "feedbackloop_forward_errors_total",
+    "Exceptions while forwarding; the records waited in the spool.",
+)
+DEAD_LETTERS = Counter(
+    "feedbackloop_dead_letters_total",
+    "Records that cannot be read and were set aside, by why.",
+    labelnames=["reason"],
+)
+
 _WITH_RELEASE: tuple[MetricWrapperBase, ...] = (
     REQUESTS,
     IN_FLIGHT,
