@@ -287,6 +287,9 @@ class Settings(BaseSettings):
     home: Path = Path(".feedbackloop")
     """Folder of everything that this machine keeps."""
 
+    database: str = ""
+    """SQLAlchemy URL of runs and releases; empty means ``state.db`` in the home folder."""
+
     log: Annotated[SegmentLog | MemoryLog, Field(discriminator="kind")] = SegmentLog()
     keys: Keys = Keys()
     sidecar: Sidecar = Sidecar()
@@ -298,6 +301,10 @@ class Settings(BaseSettings):
     gate: Gate = Gate()
     canary: Canary = Canary()
     scheduler: Scheduler = Scheduler()
+
+    def database_url(self) -> str:
+        """Return the SQLAlchemy URL of the state database."""
+        return self.database or f"sqlite:///{self.home.resolve() / 'state.db'}"
 
     @model_validator(mode="before")
     @classmethod

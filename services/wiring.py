@@ -9,6 +9,7 @@ import time
 
 from feedbackloop.dataset.port import Snapshots
 from feedbackloop.log.port import EventLog, ReleaseTopic, Spool
+from feedbackloop.training.port import Runs
 from services.settings import MemoryLog, SegmentLog, Settings
 
 
@@ -85,3 +86,12 @@ def open_spool(settings: Settings, name: str) -> Spool:
         ),
         now_ns=time.time_ns,
     )
+
+
+def open_runs(settings: Settings) -> Runs:
+    """Open the table of runs and the leader's lease, in the state database."""
+    from feedbackloop.training.sql import SqlRuns
+    from services.database import open_engine
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return SqlRuns(open_engine(settings.database_url()))
