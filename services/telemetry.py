@@ -102,6 +102,24 @@ DEAD_LETTERS = Counter(
     labelnames=["reason"],
 )
 
+UNREADABLE_EVENTS = Counter(
+    "feedbackloop_unreadable_events_total",
+    "Entries of the log that the scheduler could not read, by why.",
+    labelnames=["reason"],
+)
+LABELS = Gauge(
+    "feedbackloop_labels",
+    "Labelled completions and pairs that may be trained on.",
+    labelnames=["alias", "kind"],
+)
+RUNS = Counter(
+    "feedbackloop_runs_total",
+    "Runs that ended, by how.",
+    labelnames=["alias", "state"],
+)
+IS_LEADER = Gauge("feedbackloop_leader", "1 while this scheduler leads.")
+TICK_ERRORS = Counter("feedbackloop_tick_errors_total", "Exceptions in the scheduler's tick.")
+
 _WITH_RELEASE: tuple[MetricWrapperBase, ...] = (
     REQUESTS,
     IN_FLIGHT,

@@ -1,0 +1,1 @@
+"""One leader per cluster: it starts runs, sees them through, and says what ought to be served."""

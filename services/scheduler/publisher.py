@@ -1,0 +1,90 @@
+"""Release documents: written by compare-and-set, then published; published again if in doubt."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from feedbackloop.capture.identity import event_id
+from feedbackloop.errors import LogUnavailable, StaleEpoch
+from feedbackloop.events import Alias, ReleaseChanged, TenantId
+from feedbackloop.log.port import EventLog, ReleaseTopic
+from feedbackloop.promotion.changes import Change, Refused
+from feedbackloop.promotion.port import Releases
+from feedbackloop.promotion.release import ReleaseDocument, encode
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """The one place that changes what ought to be served."""
+
+    def __init__(
+        self,
+        releases: Releases,
+        topic: ReleaseTopic,
+        event_log: EventLog,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._releases = releases
+        self._topic = topic
+        self._log = event_log
+        self._now = now
+        self._published: dict[Alias, int] = {}
+
+    async def document(self, alias: Alias) -> ReleaseDocument:
+        """Return the document in force."""
+        return await self._releases.get(alias)
+
+    async def history(self, alias: Alias) -> list[ReleaseDocument]:
+        """Return the documents of an alias, newest first."""
+        return list(await self._releases.history(alias))
+
+    async def change(
+        self, alias: Alias, move: Callable[[ReleaseDocument], Change], *, lease_epoch: int
+    ) -> Change:
+        """Apply a move to the document in force, store and publish it; or say why not."""
+        before = await self._releases.get(alias)
+        after = move(before)
+        if isinstance(after, Refused):
+            return after
+        try:
+            await self._releases.put(after, lease_epoch=lease_epoch)
+        except StaleEpoch as error:
+            return Refused(str(error))
+        log.info("release_changed", alias=alias, epoch=after.epoch, by=after.by, why=after.why)
+        await self._publish(after)
+        await self._tell(before, after)
+        return after
+
+    async def publish_all(self) -> None:
+        """Publish whatever SQL has and this process did not publish: a crash may lie between."""
+        for document in await self._releases.list():
+            if self._published.get(document.alias, 0) < document.epoch:
+                await self._publish(document)
+
+    async def _publish(self, document: ReleaseDocument) -> None:
+        try:
+            await self._topic.publish(document.alias, encode(document), epoch=document.epoch)
+        except LogUnavailable as error:
+            log.warning("release_not_published", alias=document.alias, error=str(error))
+            return
+        self._published[document.alias] = document.epoch
+
+    async def _tell(self, before: ReleaseDocument, after: ReleaseDocument) -> None:
+        event = ReleaseChanged(
+            event_id=event_id("release", after.alias, str(after.epoch)),
+            tenant=TenantId("default"),
+            at=self._now(),
+            alias=after.alias,
+            before=before.stable.name,
+            after=after.stable.name,
+            epoch=after.epoch,
+            by=after.by,
+            why=after.why,
+        )
+        try:
+            await self._log.append([event])
+        except LogUnavailable as error:
+            log.warning("release_event_not_logged", error=str(error))
