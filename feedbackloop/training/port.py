@@ -26,6 +26,9 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
         reward_margin: Mean implicit reward of desirable or chosen less the other, at the end.
         kl_share: KTO: share of logged steps whose KL estimate was above 0.
         tokens: Tokens of training rows, prompts included, all epochs.
+        left_out: Rows that were not trained on, by reason.
+        resumed_at: The step that a killed attempt's checkpoint let this one begin at; the times
+            are of this attempt alone.
     """
 
     method: str
@@ -38,6 +41,8 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
     reward_margin: float | None
     kl_share: float | None
     tokens: int
+    left_out: dict[str, int] = {}
+    resumed_at: int = 0
 
 
 class Trainer(Protocol):
