@@ -1,0 +1,112 @@
+"""Steps as processes: what only a real launcher can get wrong."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from feedbackloop.events import RunId
+from feedbackloop.training.run import RunState
+from feedbackloop.training.subprocess import SubprocessLauncher, write_whole
+
+RUN = RunId("run-20260101-aaaaaa")
+STEP = RunState.TRAIN
+
+
+def launcher(home: Path, *command: str, grace_seconds: float = 5) -> SubprocessLauncher:
+    return SubprocessLauncher(
+        home, command, environment=dict(os.environ), grace_seconds=grace_seconds
+    )
+
+
+def folder(home: Path) -> Path:
+    return home / "runs" / RUN / "train" / "attempt-1"
+
+
+async def ended(steps: SubprocessLauncher) -> None:
+    while (await steps.status(RUN, STEP, attempt=1)).state == "running":  # noqa: ASYNC110  # as below
+        await asyncio.sleep(0.01)
+
+
+async def test_a_step_is_told_its_name_and_its_words_are_kept(tmp_path: Path) -> None:
+    """`feedbackloop run logs` shows them; they are all that is left of a crash."""
+    steps = launcher(tmp_path, sys.executable, "-S", "-c", "import sys; sys.exit(str(sys.argv))")
+
+    await steps.start(RUN, STEP, attempt=1)
+    await ended(steps)
+
+    said = (folder(tmp_path) / "log.txt").read_text()
+    assert f"'--run', '{RUN}', '--step', 'train', '--attempt', '1'" in said
+
+
+async def test_a_step_has_a_session_of_its_own(tmp_path: Path) -> None:
+    """Ctrl-C in the scheduler's terminal, or its death, must not reach the training."""
+    steps = launcher(tmp_path, "sh", "-c", "sleep 60")
+
+    await steps.start(RUN, STEP, attempt=1)
+    pid = json.loads((folder(tmp_path) / "process.json").read_bytes())["pid"]
+    session = os.getsid(pid)
+    await steps.stop(RUN, STEP, attempt=1)
+
+    assert session == pid
+
+
+async def test_a_recycled_process_number_is_not_mistaken_for_the_step(tmp_path: Path) -> None:
+    """After a crash the number may be a database's: it must be neither awaited nor killed."""
+    steps = launcher(tmp_path)
+    folder(tmp_path).mkdir(parents=True)
+    ours = json.dumps({"pid": os.getpid(), "started": 1, "boot": "another"})
+    (folder(tmp_path) / "process.json").write_text(ours)
+
+    await steps.stop(RUN, STEP, attempt=1)
+
+    status = await steps.status(RUN, STEP, attempt=1)
+    assert (status.state, status.retryable) == ("failed", True)
+
+
+async def test_a_step_that_ignores_the_request_to_stop_is_killed(tmp_path: Path) -> None:
+    """A hung CUDA call hears no SIGTERM, and still has to free the GPU."""
+    steps = launcher(
+        tmp_path, "sh", "-c", "trap '' TERM; touch $0/trapped; sleep 60 & wait; sleep 60",
+        str(tmp_path), grace_seconds=0.1,
+    )  # fmt: skip
+    await steps.start(RUN, STEP, attempt=1)
+    while not (tmp_path / "trapped").exists():  # noqa: ASYNC110  # a process tells by files alone
+        await asyncio.sleep(0.01)
+
+    await steps.stop(RUN, STEP, attempt=1)
+
+    assert (await steps.status(RUN, STEP, attempt=1)).state == "failed"
+
+
+async def test_a_claim_without_a_process_may_be_tried_again(tmp_path: Path) -> None:
+    """The scheduler died between the claim and the start: nobody works on it."""
+    folder(tmp_path).mkdir(parents=True)
+
+    status = await launcher(tmp_path).status(RUN, STEP, attempt=1)
+
+    assert (status.state, status.retryable) == ("failed", True)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"facts": 3}'])
+async def test_a_broken_result_is_a_failure_and_no_crash(tmp_path: Path, content: str) -> None:
+    """A full disk must not stop the scheduler."""
+    folder(tmp_path).mkdir(parents=True)
+    (folder(tmp_path) / "result.json").write_text(content)
+
+    status = await launcher(tmp_path).status(RUN, STEP, attempt=1)
+
+    assert (status.state, status.retryable) == ("failed", True)
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    """The scheduler reads while the step writes."""
+    write_whole(tmp_path / "result.json", b"old")
+
+    write_whole(tmp_path / "result.json", b"new")
+
+    assert (tmp_path / "result.json").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
