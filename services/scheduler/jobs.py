@@ -1,0 +1,294 @@
+"""What the clock calls: start runs that are due, and see the others through.
+
+Every decision is written by compare-and-set under the leader's epoch before it is acted on, and
+acting twice is acting once: a scheduler may die after any line of this, and the next goes on.
+"""
+
+import secrets
+from base64 import b32encode
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from feedbackloop.capture.identity import event_id
+from feedbackloop.errors import LogUnavailable, StaleEpoch, UnavailableError
+from feedbackloop.events import Alias, RunChanged, RunId, TenantId
+from feedbackloop.labels.tally import Counts
+from feedbackloop.log.port import EventLog
+from feedbackloop.training.planner import Limits
+from feedbackloop.training.port import Launcher, Lease, Runs, StepStatus
+from feedbackloop.training.run import FINAL, Run, RunState
+from feedbackloop.training.schedule import Due, Situation, is_due
+from services import telemetry
+from services.scheduler.follower import Follower
+from services.scheduler.publisher import Publisher
+from services.scheduler.rollout import Rollouts
+
+log = structlog.get_logger()
+
+_AFTER = {
+    RunState.SNAPSHOT: RunState.TRAIN,
+    RunState.TRAIN: RunState.EVALUATE,
+    RunState.EVALUATE: RunState.CANARY,
+}
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How the scheduler decides, from settings.
+
+    Attributes:
+        aliases: Whose runs it starts.
+        owner: This process, among those that may lead.
+        lease_seconds: How long it leads without renewing.
+        limits: How much data is enough.
+        rest_seconds: Least time between the starts of two runs of an alias.
+        max_attempts: How often a step is started before its run ends failed.
+        automatic: Whether runs start by themselves.
+    """
+
+    aliases: tuple[Alias, ...]
+    owner: str
+    lease_seconds: float
+    limits: Limits
+    rest_seconds: float
+    max_attempts: int
+    automatic: bool
+
+
+class Jobs:
+    """One scheduler. Everything that must outlive it is in the state database."""
+
+    def __init__(  # noqa: PLR0913  # one for each thing outside
+        self,
+        plan: Plan,
+        *,
+        runs: Runs,
+        launcher: Launcher,
+        follower: Follower,
+        publisher: Publisher,
+        rollouts: Rollouts,
+        event_log: EventLog,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.plan = plan
+        self._runs = runs
+        self._launcher = launcher
+        self._follower = follower
+        self._publisher = publisher
+        self._rollouts = rollouts
+        self._log = event_log
+        self._now = now
+        self.lease: Lease | None = None
+        """Held while this scheduler leads."""
+
+    async def tick(self) -> None:
+        """Do everything that is due; called again and again, never twice at once."""
+        self.lease = await self._runs.acquire(
+            self.plan.owner, now=self._now(), seconds=self.plan.lease_seconds
+        )
+        telemetry.IS_LEADER.set(self.lease is not None)
+        await self._follower.catch_up()
+        if self.lease is None:
+            return
+        await self._publisher.publish_all()
+        for alias in self.plan.aliases:
+            await self._look_after(alias, self.lease)
+
+    async def start(
+        self, alias: Alias, *, slot: str, recipe: Mapping[str, object], why: str
+    ) -> Run:
+        """Start a run, or return the one that was started for this slot.
+
+        Raises:
+            StaleEpoch: If this scheduler does not lead.
+        """
+        if self.lease is None:
+            raise StaleEpoch("this scheduler does not lead: ask the one that does")
+        now = self._now()
+        counts = self._follower.counts(alias)
+        run = Run(
+            run=_run_id(now),
+            alias=alias,
+            slot=slot,
+            state=RunState.SNAPSHOT,
+            attempt=0,
+            version=0,
+            epoch=self.lease.epoch,
+            reason=why,
+            recipe=dict(recipe),
+            created_at=now,
+            changed_at=now,
+            facts={
+                "start": {"counts": msgspec.to_builtins(counts), "until": now.isoformat()},
+                "times": {RunState.SNAPSHOT.value: now.isoformat()},
+            },
+        )
+        created = await self._runs.create(run)
+        if created.run == run.run:
+            log.info("run_started", run=run.run, alias=alias, why=why)
+            await self._tell(created, "none", why)
+        return created
+
+    async def cancel(self, run: Run, *, by: str) -> Run:
+        """End a run; its step is stopped.
+
+        Raises:
+            StaleEpoch: If it changed meanwhile, or this scheduler does not lead.
+            ValueError: If it has ended already.
+        """
+        if self.lease is None:
+            raise StaleEpoch("this scheduler does not lead: ask the one that does")
+        cancelled = await self._move(run, RunState.CANCELLED, f"cancelled by {by}", self.lease)
+        if run.state in _AFTER and run.attempt > 0:
+            await self._launcher.stop(run.run, run.state, attempt=run.attempt)
+        return cancelled
+
+    async def due(self, alias: Alias) -> Due:
+        """Say whether a run of an alias is due, and why or why not."""
+        runs = await self._runs.list(alias, limit=20)
+        last = runs[0] if runs else None
+        under_way = next((run.run for run in runs if run.state not in FINAL), None)
+        return is_due(
+            Situation(
+                fresh=_fresh(self._follower.counts(alias), runs),
+                last_started_at=last.created_at if last is not None else None,
+                under_way=under_way,
+                automatic=self.plan.automatic,
+            ),
+            self.plan.limits,
+            rest_seconds=self.plan.rest_seconds,
+            now=self._now(),
+        )
+
+    async def _look_after(self, alias: Alias, lease: Lease) -> None:
+        counts = self._follower.counts(alias)
+        for kind in ("desirable", "undesirable", "pairs"):
+            telemetry.LABELS.labels(alias=alias, kind=kind).set(getattr(counts, kind))
+        runs = await self._runs.list(alias, limit=20)
+        for run in runs:
+            if run.state not in FINAL:
+                await self._advance_safely(run, lease)
+        due = await self.due(alias)
+        if due.due:
+            slot = f"after-{runs[0].run if runs else 'nothing'}"
+            await self.start(alias, slot=slot, recipe={}, why=due.reason)
+
+    async def _advance_safely(self, run: Run, lease: Lease) -> None:
+        try:
+            await self._advance(run, lease)
+        except (StaleEpoch, UnavailableError) as error:
+            log.warning("run_waits", run=run.run, state=run.state, error=str(error))
+
+    async def _advance(self, run: Run, lease: Lease) -> None:
+        if run.state is RunState.CANARY:
+            await self._roll_out(run, lease)
+            return
+        if run.attempt == 0:
+            await self._attempt(run, lease, run.reason)
+            return
+        status = await self._launcher.status(run.run, run.state, attempt=run.attempt)
+        match status.state:
+            case "done":
+                await self._finish_step(run, status, lease)
+            case "failed":
+                await self._fail_step(run, status, lease)
+            case "missing":
+                # Written down and not started: a scheduler died in between.
+                await self._launcher.start(run.run, run.state, attempt=run.attempt)
+            case _:
+                pass
+
+    async def _attempt(self, run: Run, lease: Lease, reason: str) -> None:
+        """Write the next attempt down, then start it."""
+        begun = await self._write(run, lease, attempt=run.attempt + 1, reason=reason)
+        await self._launcher.start(begun.run, begun.state, attempt=begun.attempt)
+
+    async def _finish_step(self, run: Run, status: StepStatus, lease: Lease) -> None:
+        result = status.result or {}
+        refused = result.get("refused")
+        reason = str(result.get("reason") or f"{run.state} is done")
+        after = RunState.REFUSED if refused else _AFTER[run.state]
+        await self._move(run, after, reason, lease, result=result)
+
+    async def _fail_step(self, run: Run, status: StepStatus, lease: Lease) -> None:
+        reason = f"{run.state}: {status.reason or 'failed without a reason'}"
+        if status.retryable and run.attempt < self.plan.max_attempts:
+            log.warning("step_tried_again", run=run.run, step=run.state, why=status.reason)
+            await self._attempt(run, lease, reason)
+            return
+        await self._move(run, RunState.FAILED, reason, lease)
+
+    async def _roll_out(self, run: Run, lease: Lease) -> None:
+        outcome = await self._rollouts.look(run, lease_epoch=lease.epoch)
+        facts = None if outcome.rollout is None else msgspec.to_builtins(outcome.rollout)
+        if outcome.state is not RunState.CANARY:
+            await self._move(run, outcome.state, outcome.reason, lease, result=facts)
+        elif (facts, outcome.reason) != (run.facts.get("canary"), run.reason):
+            await self._write(
+                run, lease, reason=outcome.reason, facts={**run.facts, "canary": facts or {}}
+            )
+
+    async def _move(
+        self,
+        run: Run,
+        state: RunState,
+        reason: str,
+        lease: Lease,
+        *,
+        result: Mapping[str, object] | None = None,
+    ) -> Run:
+        """Write a change of state down, and what the step that ended said."""
+        facts = dict(run.facts)
+        if result is not None:
+            facts[run.state.value] = dict(result)
+        facts["times"] = {**facts.get("times", {}), state.value: self._now().isoformat()}
+        moved = await self._write(run, lease, state=state, attempt=0, reason=reason, facts=facts)
+        log.info("run_moved", run=run.run, before=run.state, after=state, why=reason)
+        if state in FINAL:
+            telemetry.RUNS.labels(alias=run.alias, state=state.value).inc()
+        await self._tell(moved, run.state.value, reason)
+        return moved
+
+    async def _write(self, run: Run, lease: Lease, **changed: object) -> Run:
+        after = msgspec.structs.replace(run, epoch=lease.epoch, changed_at=self._now(), **changed)
+        return await self._runs.replace(run, after)
+
+    async def _tell(self, run: Run, before: str, why: str) -> None:
+        event = RunChanged(
+            event_id=event_id("run", run.run, str(run.version)),
+            tenant=TenantId("default"),
+            at=self._now(),
+            run=run.run,
+            before=before,
+            after=run.state.value,
+            epoch=run.epoch,
+            by=self.plan.owner,
+            why=why,
+        )
+        try:
+            await self._log.append([event])
+        except LogUnavailable as error:
+            log.warning("run_event_not_logged", run=run.run, error=str(error))
+
+
+def _fresh(counts: Counts, runs: Sequence[Run]) -> Counts:
+    """Subtract what the last run that made a snapshot of its own had already seen."""
+    for run in runs:
+        if run.state is RunState.FAILED and "snapshot" not in run.facts:
+            continue
+        if "snapshot" in run.recipe:
+            continue
+        seen = msgspec.convert(run.facts["start"]["counts"], Counts)
+        return Counts(
+            desirable=max(0, counts.desirable - seen.desirable),
+            undesirable=max(0, counts.undesirable - seen.undesirable),
+            pairs=max(0, counts.pairs - seen.pairs),
+        )
+    return counts
+
+
+def _run_id(now: datetime) -> RunId:
+    tail = b32encode(secrets.token_bytes(4)).decode("ascii").lower()[:6]
+    return RunId(f"run-{now:%Y-%m-%d}-{tail}")
