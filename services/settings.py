@@ -262,6 +262,9 @@ class Scheduler(Section):
     bind: Address = "127.0.0.1:9091"
     """Address of its API, health and metrics."""
 
+    sidecars: tuple[str, ...] = ()
+    """Admin addresses of all sidecars, as URLs; empty means the one of ``sidecar.admin_bind``."""
+
     tick_seconds: Annotated[float, Field(gt=0)] = 15.0
     """How often it looks what is due."""
 

@@ -145,6 +145,12 @@ class Jobs:
             await self._launcher.stop(run.run, run.state, attempt=run.attempt)
         return cancelled
 
+    def enough(self) -> Counts:
+        """Return counts with which any method can be planned: for checking a recipe's fields."""
+        pairs = max(self.plan.limits.min_pairs, 2)
+        rows = max(self.plan.limits.min_minority, 2)
+        return Counts(desirable=rows, undesirable=rows, pairs=pairs)
+
     async def due(self, alias: Alias) -> Due:
         """Say whether a run of an alias is due, and why or why not."""
         runs = await self._runs.list(alias, limit=20)
