@@ -1,0 +1,54 @@
+"""Entry point of the command ``feedbackloop``."""
+
+from typing import Annotated
+
+import typer
+
+import feedbackloop
+from services.cli import data, doctor, house, keys, releases, runs
+from services.cli.output import out
+
+app = typer.Typer(
+    name="feedbackloop",
+    help="Production feedback in, a better LoRA adapter out, live, and never a worse one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("up")(house.up)
+app.command("down")(house.down)
+app.command("status")(house.status)
+app.command("doctor")(doctor.doctor)
+app.command("plan")(runs.plan)
+app.command("trace")(data.trace)
+app.add_typer(runs.app, name="run")
+app.add_typer(releases.app, name="release")
+app.add_typer(data.dataset_app, name="dataset")
+app.add_typer(data.log_app, name="log")
+app.add_typer(keys.app, name="keys")
+
+retries_app = typer.Typer(help="Retry detection.", no_args_is_help=True)
+retries_app.command("score")(data.score_retries)
+app.add_typer(retries_app, name="retries")
+
+
+@retries_app.callback()
+def _retries() -> None:
+    """Keep ``score`` a command of its own, though it is the only one."""
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        out.print(feedbackloop.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

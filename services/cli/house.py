@@ -1,0 +1,173 @@
+"""The loop on this machine: up, down, status."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from feedbackloop.errors import FeedbackLoopError, StateUnavailable
+from services import supervisor
+from services.cli.api import Api
+from services.cli.output import REFUSED, Json, emit, err, explained, facts, out, table
+from services.settings import Settings, load
+
+_POLL_SECONDS = 0.3
+_START_SECONDS = 600.0
+
+
+def up(
+    model: Annotated[str, typer.Option(help="Folder or hub id of the base.")] = "",
+    alias: Annotated[str, typer.Option(help="The model name that clients use.")] = "assistant",
+    foreground: Annotated[bool, typer.Option(help="Stay, for containers.")] = False,
+) -> None:
+    """Start vLLM, sidecar and scheduler on this machine, and leave them running."""
+    with explained():
+        _set(model, alias)
+        settings = load()
+        supervisor.specs(settings)
+        if supervisor.read_state(settings.home) is not None:
+            raise FeedbackLoopError(f"the loop in {settings.home} is up already")
+        if foreground:
+            raise typer.Exit(supervisor.main())
+        process = _detach(settings)
+        _wait_until_ready(settings, process)
+    bind = settings.sidecar.bind
+    out.print(f"The loop is up. Point any OpenAI client at http://{bind}/v1, model {alias}:")
+    out.print(
+        f"  curl http://{bind}/v1/chat/completions -H 'content-type: application/json' -d "
+        f'\'{{"model": "{alias}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not settings.keys.required:
+        out.print("API keys are not asked for: only this machine can reach it.")
+
+
+def down() -> None:
+    """End what ``up`` left running; what people were answered is kept."""
+    with explained():
+        settings = load()
+        state = supervisor.read_state(settings.home)
+        if state is None:
+            raise FeedbackLoopError(f"no loop is up in {settings.home}")
+        os.kill(state.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 120
+        while supervisor.read_state(settings.home) is not None:
+            if time.monotonic() > deadline:
+                raise FeedbackLoopError(f"the supervisor {state.pid} has not ended in 2 minutes")
+            time.sleep(_POLL_SECONDS)
+    out.print("The loop is down.")
+
+
+def status(as_json: Json = False) -> None:
+    """Show the processes, what is served, the last runs, and how much there is to learn from."""
+    with explained():
+        settings = load()
+        state = supervisor.read_state(settings.home)
+        found: dict[str, Any] = {
+            "supervisor": None if state is None else state.pid,
+            "processes": [] if state is None else state.children,
+            "sidecar": _ask(f"http://{settings.sidecar.admin_bind}/readyz"),
+            "releases": None,
+            "runs": None,
+            "due": None,
+        }
+        try:
+            api = Api(settings)
+            found["releases"] = api.get("/api/releases")
+            found["runs"] = api.get("/api/runs", limit=5)
+            found["due"] = {
+                d["alias"]: api.get(f"/api/plan/{d['alias']}") for d in found["releases"]
+            }
+        except StateUnavailable as error:
+            err.print(str(error), style="yellow", markup=False)
+    emit(found, as_json=as_json, show=lambda: _show(found))
+    if state is None:
+        raise typer.Exit(REFUSED)
+
+
+def _set(model: str, alias: str) -> None:
+    """Turn options into settings, which the supervisor's children read."""
+    if model:
+        path = Path(model)
+        os.environ["FEEDBACKLOOP_VLLM__MODEL"] = str(path.resolve()) if path.exists() else model
+    served = os.environ.get("FEEDBACKLOOP_VLLM__SERVED_NAME", "base")
+    named = f"FEEDBACKLOOP_ALIASES__{alias.upper()}__BASE"
+    if not any(name.startswith("FEEDBACKLOOP_ALIASES__") for name in os.environ):
+        os.environ[named] = served
+    # On loopback nobody else can call; whoever binds elsewhere is asked to say so.
+    os.environ.setdefault("FEEDBACKLOOP_KEYS__REQUIRED", "false")
+
+
+def _detach(settings: Settings) -> subprocess.Popen[bytes]:
+    folder = settings.home.resolve() / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "supervisor.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "services.supervisor"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "FEEDBACKLOOP_HOME": str(settings.home.resolve())},
+        )
+
+
+def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
+    """Wait for sidecar and scheduler, telling what is still missing."""
+    urls = {
+        "vLLM and sidecar": f"http://{settings.sidecar.admin_bind}/readyz",
+        "scheduler": f"http://{settings.scheduler.bind}/readyz",
+    }
+    deadline = time.monotonic() + _START_SECONDS
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("starting")
+        while missing := [name for name, url in urls.items() if not _is_ready(url)]:
+            progress.update(task, description=f"waiting for {', '.join(missing)}")
+            if process.poll() is not None or time.monotonic() > deadline:
+                logs = settings.home / "run"
+                raise FeedbackLoopError(
+                    f"the loop did not start ({', '.join(missing)} missing): see {logs}/*.log"
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _ask(url: str) -> Any:  # noqa: ANN401  # any JSON
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return None
+
+
+def _show(found: dict[str, Any]) -> None:
+    now = time.time()
+    rows = [
+        (c.name, c.pid or "waiting", f"{now - c.since:.0f} s", c.restarts, c.last_exit)
+        for c in found["processes"]
+    ]
+    table(("process", "pid", "since", "restarts", "last exit"), rows)
+    if found["sidecar"] is not None:
+        facts({"sidecar": found["sidecar"]})
+    for document in found["releases"] or []:
+        facts({document["alias"]: f"{document['stable']['name']} at epoch {document['epoch']}"})
+    for alias, due in (found["due"] or {}).items():
+        facts({f"{alias}: next run": due["reason"]})
+    runs = [(r["run"], r["state"], r["reason"]) for r in found["runs"] or []]
+    if runs:
+        table(("run", "state", "reason"), runs)

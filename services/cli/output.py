@@ -1,0 +1,59 @@
+"""How commands speak: for people on a terminal, as JSON for programs, and in exit codes."""
+
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from feedbackloop.errors import FeedbackLoopError, SettingsError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+out = Console()
+err = Console(stderr=True)
+
+REFUSED = 1
+"""Exit code: it was refused, or failed."""
+
+WRONG_USAGE = 2
+"""Exit code: the call or the settings are wrong."""
+
+
+def emit(value: object, *, as_json: bool, show: Callable[[], None]) -> None:
+    """Print a value as JSON, or show it to a person."""
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    else:
+        show()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
+    """Show rows to a person."""
+    shown = Table(*columns, title=title or None, title_justify="left")
+    for row in rows:
+        shown.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(shown)
+
+
+def facts(values: Mapping[str, Any]) -> None:
+    """Show names and values to a person, one a line."""
+    width = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        out.print(f"{name:<{width}}  {value}", markup=False, highlight=False)
+
+
+@contextmanager
+def explained() -> Generator[None]:
+    """Turn what we raise on purpose into a message and an exit code."""
+    try:
+        yield
+    except SettingsError as error:
+        err.print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(WRONG_USAGE) from error
+    except FeedbackLoopError as error:
+        err.print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(REFUSED) from error
