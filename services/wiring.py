@@ -4,12 +4,16 @@ Imports of edges are local to their function, so that a sidecar needs no torch a
 Kafka client.
 """
 
+import os
 import secrets
+import sys
 import time
 
 from feedbackloop.dataset.port import Snapshots
+from feedbackloop.events import RunId
 from feedbackloop.log.port import EventLog, ReleaseTopic, Spool
-from feedbackloop.training.port import Runs
+from feedbackloop.training.port import Attempt, Launcher, Runs, Trainer
+from feedbackloop.training.run import RunState
 from services.settings import MemoryLog, SegmentLog, Settings
 
 
@@ -95,3 +99,35 @@ def open_runs(settings: Settings) -> Runs:
 
     settings.home.mkdir(parents=True, exist_ok=True)
     return SqlRuns(open_engine(settings.database_url()))
+
+
+def open_launcher(settings: Settings) -> Launcher:
+    """Open the launcher of steps: child processes with this process' environment."""
+    from feedbackloop.training.subprocess import SubprocessLauncher
+
+    environment = {
+        **os.environ,
+        "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
+    }
+    if settings.training.threads:
+        environment["OMP_NUM_THREADS"] = str(settings.training.threads)
+    return SubprocessLauncher(
+        settings.home,
+        (sys.executable, "-m", "services.trainer"),
+        environment=environment,
+    )
+
+
+def open_attempt(settings: Settings, run: RunId, step: RunState, *, attempt: int) -> Attempt:
+    """Open the folder of an attempt, for the step's own process."""
+    from feedbackloop.training.subprocess import FolderAttempt
+
+    return FolderAttempt(settings.home, run, step, attempt=attempt)
+
+
+def open_trainer(settings: Settings) -> Trainer:
+    """Open the trainer: TRL, in this process."""
+    from feedbackloop.training.trl import TrlTrainer
+
+    return TrlTrainer(clock=time.perf_counter, threads=settings.training.threads)

@@ -1,7 +1,14 @@
 """Parts that need no GPU and no process: real classes, for whole turns of the loop."""
 
-from feedbackloop.events import RunId
-from feedbackloop.training.port import StepStatus
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from feedbackloop.evaluation.port import Conversation, Generation, Likelihood
+from feedbackloop.events import JsonObject, RunId
+from feedbackloop.training.port import StepStatus, TrainingReport
+from feedbackloop.training.recipe import Recipe
 from feedbackloop.training.run import RunState
 
 
@@ -41,3 +48,83 @@ class MemoryLauncher:
     def advance(self, run: RunId, step: RunState, *, attempt: int, progress: float) -> None:
         """Let an attempt say how far it is."""
         self._attempts[run, step, attempt] = StepStatus(state="running", progress=progress)
+
+
+def an_adapter(folder: Path, *, up: tuple[float, float] = (0.5, 0.0)) -> Path:
+    """Write the smallest adapter that breaks no rule: one module, rank 1; ``up`` is its B."""
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    header = {
+        f"{module}.lora_A.weight": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]},
+        f"{module}.lora_B.weight": {"dtype": "F32", "shape": [2, 1], "data_offsets": [8, 16]},
+        "__metadata__": {"format": "pt"},
+    }
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    text = json.dumps(header).encode()
+    data = struct.pack("<4f", 1.0, -1.0, *up)
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return folder
+
+
+class FakeTrainer:
+    """Makes the smallest adapter, and remembers the rows that it was given."""
+
+    def __init__(self) -> None:
+        self.rows: Sequence[Mapping[str, object]] = ()
+
+    def train(
+        self,
+        recipe: Recipe,
+        *,
+        base: str,
+        rows: Sequence[Mapping[str, object]],
+        out: Path,
+        progress: Callable[[int, int], None],
+    ) -> TrainingReport:
+        del base
+        self.rows = rows
+        an_adapter(out)
+        progress(1, 1)
+        return TrainingReport(
+            method=recipe.method.value,
+            rows=len(rows),
+            steps=1,
+            seconds=1.0,
+            setup_seconds=0.0,
+            first_loss=0.5,
+            last_loss=0.4,
+            reward_margin=0.1,
+            kl_share=0.0,
+            tokens=len(rows),
+        )
+
+
+class WishfulEvaluator:
+    """Every adapter finds completions that hold one word likelier than the base does."""
+
+    def __init__(self, *, liked: str) -> None:
+        self._liked = liked
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[JsonObject]],
+        *,
+        adapter: Path | None,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Sequence[Generation]:
+        del adapter, max_tokens, temperature, seed
+        return [Generation(text="a word or two", tokens=4, finished=True) for _ in prompts]
+
+    def score(
+        self, conversations: Sequence[Conversation], *, adapter: Path | None
+    ) -> Sequence[Likelihood]:
+        return [
+            Likelihood(
+                logp=-1.0 if adapter is not None and self._liked in one.completion else -2.0,
+                tokens=2,
+            )
+            for one in conversations
+        ]

@@ -113,6 +113,35 @@ class Launcher(Protocol):
         ...
 
 
+class Attempt(Protocol):
+    """What one attempt at a step says about itself, as the step's own process sees it."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the attempt keeps its files."""
+        ...
+
+    def claim(self) -> None:
+        """Wait until no other attempt works on this run; it is ours until the process ends."""
+        ...
+
+    def inherit(self, name: str) -> None:
+        """Take over what an earlier attempt at the step left under ``name``, if one did."""
+        ...
+
+    def advance(self, done: int, of: int) -> None:
+        """Say how far it is."""
+        ...
+
+    def finish(self, facts: Mapping[str, object]) -> None:
+        """Leave the step's facts as its result."""
+        ...
+
+    def fail(self, reason: str, *, retryable: bool) -> None:
+        """Leave as the result why there are no facts."""
+        ...
+
+
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Leadership for a while. Every change of state is made under its epoch."""
 

@@ -7,6 +7,7 @@ Linux only: a process is told from a later one with its number by ``/proc``.
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,13 @@ from feedbackloop.events import RunId
 from feedbackloop.training.port import StepStatus
 from feedbackloop.training.run import RunState
 
-RESULT, PROGRESS, LOG = "result.json", "progress.json", "log.txt"
+_RESULT, _PROGRESS, _LOG = "result.json", "progress.json", "log.txt"
 _PROCESS = "process.json"
+_CLAIM = "claim"
 _POLL_SECONDS = 0.05
 
 
-class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a step leaves behind as ``result.json``: facts, or why there are none.
 
     Attributes:
@@ -51,21 +53,6 @@ class _Process(msgspec.Struct, frozen=True, kw_only=True):
     boot: str
 
 
-def attempt_folder(home: Path, run: RunId, step: RunState, *, attempt: int) -> Path:
-    """Return where an attempt keeps everything."""
-    return home / "runs" / run / step.value / f"attempt-{attempt}"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Let a file appear with all of its content, or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
 class SubprocessLauncher:
     """Steps as child processes in sessions of their own.
 
@@ -90,16 +77,16 @@ class SubprocessLauncher:
         self._grace_seconds = grace_seconds
 
     async def start(self, run: RunId, step: RunState, *, attempt: int) -> None:
-        folder = attempt_folder(self._home, run, step, attempt=attempt)
+        folder = _folder(self._home, run, step, attempt)
         arguments = ["--run", run, "--step", step.value, "--attempt", str(attempt)]
         await asyncio.to_thread(self._start, folder, [*self._command, *arguments])
 
     async def status(self, run: RunId, step: RunState, *, attempt: int) -> StepStatus:
-        folder = attempt_folder(self._home, run, step, attempt=attempt)
+        folder = _folder(self._home, run, step, attempt)
         return await asyncio.to_thread(_status, folder)
 
     async def stop(self, run: RunId, step: RunState, *, attempt: int) -> None:
-        folder = attempt_folder(self._home, run, step, attempt=attempt)
+        folder = _folder(self._home, run, step, attempt)
         process = await asyncio.to_thread(_read_process, folder)
         if process is None or not _is_alive(process):
             return
@@ -125,13 +112,60 @@ class SubprocessLauncher:
             self._environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(folder / LOG), flags, 0o600),
+                (os.POSIX_SPAWN_OPEN, 1, str(folder / _LOG), flags, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,
         )
         process = _Process(pid=pid, started=_started(pid) or 0, boot=_boot())
-        write_whole(folder / _PROCESS, msgspec.json.encode(process))
+        _write_whole(folder / _PROCESS, msgspec.json.encode(process))
+
+
+class FolderAttempt:
+    """The folder of an attempt, as the step's own process writes it."""
+
+    def __init__(self, home: Path, run: RunId, step: RunState, *, attempt: int) -> None:
+        self.folder = _folder(home, run, step, attempt).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._number = attempt
+        self._claim = -1
+
+    def claim(self) -> None:
+        # Never closed: the lock goes with the process, however that ends.
+        self._claim = os.open(self.folder.parent.parent / _CLAIM, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._claim, fcntl.LOCK_EX)
+
+    def inherit(self, name: str) -> None:
+        for number in range(self._number - 1, 0, -1):
+            earlier = self.folder.with_name(f"attempt-{number}") / name
+            if earlier.exists() and not (self.folder / name).exists():
+                earlier.rename(self.folder / name)
+
+    def advance(self, done: int, of: int) -> None:
+        _write_whole(self.folder / _PROGRESS, msgspec.json.encode(done / max(of, 1)))
+
+    def finish(self, facts: Mapping[str, object]) -> None:
+        self._leave(_Result(facts=dict(facts)))
+
+    def fail(self, reason: str, *, retryable: bool) -> None:
+        self._leave(_Result(reason=reason, retryable=retryable))
+
+    def _leave(self, result: _Result) -> None:
+        _write_whole(self.folder / _RESULT, msgspec.json.encode(result))
+
+
+def _folder(home: Path, run: RunId, step: RunState, attempt: int) -> Path:
+    return home / "runs" / run / step.value / f"attempt-{attempt}"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Let a file appear with all of its content, or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def _status(folder: Path) -> StepStatus:
@@ -148,22 +182,22 @@ def _status(folder: Path) -> StepStatus:
         return StepStatus(state="failed", reason=result.reason, retryable=result.retryable)
     if alive:
         return StepStatus(state="running", progress=_read_progress(folder))
-    reason = f"the process ended without a result, or was killed; its words are in {LOG}"
+    reason = f"the process ended without a result, or was killed; its words are in {_LOG}"
     return StepStatus(state="failed", reason=reason, retryable=True)
 
 
-def _read_result(folder: Path) -> StepResult | None:
+def _read_result(folder: Path) -> _Result | None:
     try:
-        return msgspec.json.decode((folder / RESULT).read_bytes(), type=StepResult)
+        return msgspec.json.decode((folder / _RESULT).read_bytes(), type=_Result)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
-        return StepResult(reason=f"{RESULT} cannot be read: {error}", retryable=True)
+        return _Result(reason=f"{_RESULT} cannot be read: {error}", retryable=True)
 
 
 def _read_progress(folder: Path) -> float | None:
     try:
-        return msgspec.json.decode((folder / PROGRESS).read_bytes(), type=float)
+        return msgspec.json.decode((folder / _PROGRESS).read_bytes(), type=float)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 

@@ -32,14 +32,13 @@ from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from feedbackloop.errors import RunError, TrainingDiverged
+from feedbackloop.events import JsonObject
 from feedbackloop.training.artefact import CONFIG, WEIGHTS, canonical_config, parse_config
-from feedbackloop.training.batches import Order, RowFacts, plan_order
+from feedbackloop.training.batches import Order, plan_order
+from feedbackloop.training.intake import COMPLETIONS, Admitted, Row, admit
 from feedbackloop.training.port import TrainingReport
 from feedbackloop.training.recipe import Method, Recipe
 
-Row = Mapping[str, Any]
-
-_COMPLETIONS = {Method.KTO: ("completion",), Method.DPO: ("chosen", "rejected")}
 _COMPLETE = "complete"
 _INPUTS = "inputs.sha256"
 _CHECKPOINTING_PARAMETERS = 10**9
@@ -84,12 +83,12 @@ class TrlTrainer:
         _save(trainer.model, base=base, out=out, partial=partial)
         return TrainingReport(
             method=recipe.method.value,
-            rows=len(prepared.rows),
+            rows=len(prepared.admitted.rows),
             steps=trainer.state.global_step,
             seconds=ended - started,
             setup_seconds=started - began,
-            tokens=sum(prepared.facts[row].tokens for row in prepared.order.rows()),
-            left_out=prepared.left_out,
+            tokens=sum(prepared.admitted.facts[row].tokens for row in prepared.order.rows()),
+            left_out=prepared.admitted.left_out,
             resumed_at=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
             **_figures(trainer.state.log_history, recipe.method),
         )
@@ -100,10 +99,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     base: str
     tokenizer: Any
-    rows: Sequence[Row]
-    facts: Sequence[RowFacts]
+    admitted: Admitted
     order: Order
-    left_out: dict[str, int]
 
 
 class _WeightedKto(KTOTrainer):  # type: ignore[misc]  # TRL is untyped
@@ -199,90 +196,31 @@ def prepare(recipe: Recipe, *, base: str, rows: Sequence[Row]) -> Prepared:
         RunError: If a row is malformed, or too few are left.
     """
     tokenizer = AutoTokenizer.from_pretrained(base)
-    kept: list[Row] = []
-    facts: list[RowFacts] = []
-    left_out = {"not_text": 0, "too_long": 0}
-    for number, row in enumerate(rows):
-        _check(number, row, recipe.method)
-        if not _is_text(row, recipe.method):
-            left_out["not_text"] += 1
-            continue
-        tokens = _tokens(row, recipe.method, tokenizer)
-        # TRL would cut the completion's end off and train on the stub under the whole's label.
-        if tokens > recipe.max_length:
-            left_out["too_long"] += 1
-            continue
-        kept.append(row)
-        facts.append(_facts(number, row, tokens, recipe.method))
+
+    def count_tokens(messages: list[JsonObject]) -> int:
+        return len(
+            tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+        )
+
+    admitted = admit(rows, recipe, count_tokens=count_tokens)
     order = plan_order(
-        facts, batch_size=recipe.micro_batch_size, epochs=recipe.epochs, seed=recipe.seed
+        admitted.facts, batch_size=recipe.micro_batch_size, epochs=recipe.epochs, seed=recipe.seed
     )
     if not order.rows():
         raise RunError(
-            f"{len(kept)} of {len(rows)} rows can be trained on, and they make no batch of two"
-            f" prompts ({left_out['too_long']} are longer than {recipe.max_length} tokens,"
-            f" {left_out['not_text']} hold more than text)"
+            f"{len(admitted.rows)} of {len(rows)} rows can be trained on, and they make no batch"
+            f" of two prompts; left out: {admitted.left_out}"
         )
-    return Prepared(
-        base=base,
-        tokenizer=tokenizer,
-        rows=kept,
-        facts=facts,
-        order=order,
-        left_out=left_out,
-    )
-
-
-def _check(number: int, row: Row, method: Method) -> None:
-    """Refuse what TRL would take and misread."""
-    missing = [name for name in ("prompt", *_COMPLETIONS[method]) if not row.get(name)]
-    if missing:
-        raise RunError(f"row {number} has no {', '.join(missing)}")
-    if method is Method.KTO:
-        # TRL casts it: a label of 0.7 would become True, and one of 0.3 too.
-        if not isinstance(row.get("label"), bool):
-            raise RunError(f"row {number}: label must be true or false, not {row.get('label')!r}")
-        weight = row.get("weight", 1.0)
-        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise RunError(f"row {number}: weight must be a number from 0, not {weight!r}")
-
-
-def _is_text(row: Row, method: Method) -> bool:
-    """Say whether every message is a role and a text; tool calls and images are not."""
-    messages = [message for part in ("prompt", *_COMPLETIONS[method]) for message in row[part]]
-    return all(
-        set(message) == {"role", "content"} and isinstance(message["content"], str)
-        for message in messages
-    )
-
-
-def _tokens(row: Row, method: Method, tokenizer: Any) -> int:  # noqa: ANN401  # as above
-    """Count prompt and completion as the chat template writes them; of two, the longer one."""
-    return max(
-        len(
-            tokenizer.apply_chat_template(
-                [*row["prompt"], *row[part]], tokenize=True, return_dict=True
-            )["input_ids"]
-        )
-        for part in _COMPLETIONS[method]
-    )
-
-
-def _facts(number: int, row: Row, tokens: int, method: Method) -> RowFacts:
-    """Say what the order depends on; DPO's rows may meet in a batch as they like."""
-    if method is Method.DPO:
-        return RowFacts(tokens=tokens, label=True, prompt=str(number))
-    prompt = hashlib.sha256(json.dumps(row["prompt"], sort_keys=True).encode()).hexdigest()
-    return RowFacts(tokens=tokens, label=row["label"], prompt=prompt)
+    return Prepared(base=base, tokenizer=tokenizer, admitted=admitted, order=order)
 
 
 def _dataset(prepared: Prepared, method: Method) -> datasets.Dataset:
     """Lay the rows out in their order, every epoch of them."""
-    columns: dict[str, list[object]] = {name: [] for name in ("prompt", *_COMPLETIONS[method])}
+    columns: dict[str, list[object]] = {name: [] for name in ("prompt", *COMPLETIONS[method])}
     if method is Method.KTO:
         columns |= {"label": [], "weight": []}
     for number in prepared.order.rows():
-        row = prepared.rows[number]
+        row = prepared.admitted.rows[number]
         for name, values in columns.items():
             values.append(float(row.get(name, 1.0)) if name == "weight" else _plain(row[name]))
     return datasets.Dataset.from_dict(columns)
@@ -376,7 +314,9 @@ def _partial(out: Path, recipe: Recipe, prepared: Prepared) -> Path:
     inputs = hashlib.sha256(msgspec.json.encode(recipe, order="deterministic"))
     inputs.update(prepared.base.encode())
     for number in prepared.order.rows():
-        inputs.update(json.dumps(prepared.rows[number], sort_keys=True, default=list).encode())
+        inputs.update(
+            json.dumps(prepared.admitted.rows[number], sort_keys=True, default=list).encode()
+        )
     partial = out.with_name(out.name + ".partial")
     mark = partial / _INPUTS
     if not mark.exists() or mark.read_text() != inputs.hexdigest():

@@ -1,6 +1,5 @@
 """Adapter folders as facts."""
 
-import json
 import math
 import struct
 from pathlib import Path
@@ -11,23 +10,7 @@ from hypothesis import strategies as st
 
 from feedbackloop.errors import AdapterRejected
 from feedbackloop.training.safetensors import _elements, check_adapter, read_adapter
-
-MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
-CONFIG = {"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"]}
-
-
-def an_adapter(folder: Path, *, up: tuple[float, float] = (0.5, 0.0)) -> Path:
-    header = {
-        f"{MODULE}.lora_A.weight": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]},
-        f"{MODULE}.lora_B.weight": {"dtype": "F32", "shape": [2, 1], "data_offsets": [8, 16]},
-        "__metadata__": {"format": "pt"},
-    }
-    text = json.dumps(header).encode()
-    data = struct.pack("<4f", 1.0, -1.0, *up)
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps(CONFIG))
-    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
-    return folder
+from tests.fakes import an_adapter
 
 
 def test_an_adapter_is_read_as_names_shapes_and_a_digest(tmp_path: Path) -> None:

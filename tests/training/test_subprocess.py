@@ -1,6 +1,7 @@
 """Steps as processes: what only a real launcher can get wrong."""
 
 import asyncio
+import fcntl
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from feedbackloop.events import RunId
 from feedbackloop.training.run import RunState
-from feedbackloop.training.subprocess import SubprocessLauncher, write_whole
+from feedbackloop.training.subprocess import FolderAttempt, SubprocessLauncher
 
 RUN = RunId("run-20260101-aaaaaa")
 STEP = RunState.TRAIN
@@ -102,11 +103,44 @@ async def test_a_broken_result_is_a_failure_and_no_crash(tmp_path: Path, content
     assert (status.state, status.retryable) == ("failed", True)
 
 
-def test_a_file_appears_whole(tmp_path: Path) -> None:
-    """The scheduler reads while the step writes."""
-    write_whole(tmp_path / "result.json", b"old")
+async def test_what_a_step_says_of_itself_is_what_the_launcher_reads(tmp_path: Path) -> None:
+    """Two processes, perhaps of two versions, and one folder between them."""
+    attempt = FolderAttempt(tmp_path, RUN, STEP, attempt=1)
+    attempt.finish({"rows": 3})
+    other = FolderAttempt(tmp_path, RUN, STEP, attempt=2)
+    other.fail("no rows", retryable=False)
 
-    write_whole(tmp_path / "result.json", b"new")
+    done, failed = [await launcher(tmp_path).status(RUN, STEP, attempt=n) for n in (1, 2)]
 
-    assert (tmp_path / "result.json").read_bytes() == b"new"
-    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    assert (done.state, done.result) == ("done", {"rows": 3})
+    assert (failed.state, failed.reason, failed.retryable) == ("failed", "no rows", False)
+
+
+def test_an_attempt_takes_over_what_the_last_one_left(tmp_path: Path) -> None:
+    """An hour of checkpoints must not be lost to a reboot."""
+    for number in (1, 2):
+        (FolderAttempt(tmp_path, RUN, STEP, attempt=number).folder / "partial").write_text("x")
+    third = FolderAttempt(tmp_path, RUN, STEP, attempt=3)
+
+    third.inherit("partial")
+
+    assert (third.folder / "partial").read_text() == "x"
+    assert not (third.folder.parent / "attempt-2" / "partial").exists()
+    assert (third.folder.parent / "attempt-1" / "partial").exists()
+
+
+def test_there_may_be_nothing_to_take_over(tmp_path: Path) -> None:
+    """The first attempt has nobody before it."""
+    first = FolderAttempt(tmp_path, RUN, STEP, attempt=1)
+
+    first.inherit("partial")
+
+    assert list(first.folder.iterdir()) == []
+
+
+def test_two_attempts_never_work_on_a_run_at_once(tmp_path: Path) -> None:
+    """A scheduler may lose sight of a process; its successor then waits for the GPU."""
+    FolderAttempt(tmp_path, RUN, STEP, attempt=1).claim()
+
+    with (tmp_path / "runs" / RUN / "claim").open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from feedbackloop.errors import RunError, TrainingDiverged
 from feedbackloop.training.planner import build_recipe
@@ -18,12 +16,7 @@ from feedbackloop.training.port import TrainingReport
 from feedbackloop.training.recipe import Method, Recipe
 from feedbackloop.training.safetensors import check_adapter
 from feedbackloop.training.trl import TrlTrainer, build, prepare
-
-WORDS = [f"w{number}" for number in range(40)]
-TEMPLATE = (
-    "{% for message in messages %}{{ '<' + message['role'] + '> ' + message['content'] }}"
-    "{{ ' <end> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<assistant> ' }}{% endif %}"
-)
+from tests.tiny import WORDS, make_base
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,28 +30,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random model of two layers, and a tokenizer that knows forty words."""
-    folder = tmp_path_factory.mktemp("base")
-    special = ["<pad>", "<end>", "<user>", "<assistant>", "<unk>"]
-    vocabulary = {word: number for number, word in enumerate(special + WORDS)}
-    named = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<end>"}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token=named["unk_token"]))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, chat_template=TEMPLATE, **named)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-    )
-    LlamaForCausalLM(shape).save_pretrained(folder)
-    return str(folder)
+    return str(make_base(tmp_path_factory.mktemp("base")))
 
 
 def said(role: str, *words: str) -> list[dict[str, str]]:
@@ -161,28 +133,6 @@ def test_the_folder_holds_two_files_that_break_no_rule(
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
-def test_a_float_label_is_refused(base: str, tmp_path: Path) -> None:
-    """TRL casts it to a bool: a label of 0.3 would be trained on as desirable."""
-    with pytest.raises(RunError, match=r"label must be true or false, not 0\.3"):
-        trained(base, tmp_path / "a", a_recipe(Method.KTO), kto_rows(8, label=0.3))
-
-
-@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf, "1"])
-def test_a_weight_that_is_no_weight_is_refused(base: str, tmp_path: Path, weight: object) -> None:
-    """A negative one would turn the label round, and NaN would end the run an hour later."""
-    with pytest.raises(RunError, match="weight"):
-        trained(base, tmp_path / "a", a_recipe(Method.KTO), kto_rows(8, weight=weight))
-
-
-def test_a_row_without_a_completion_is_refused_by_number(base: str, tmp_path: Path) -> None:
-    """Whoever builds snapshots has to be able to find it."""
-    rows = kto_rows(8)
-    del rows[5]["completion"]
-
-    with pytest.raises(RunError, match="row 5 has no completion"):
-        trained(base, tmp_path / "a", a_recipe(Method.KTO), rows)
-
-
 @pytest.mark.parametrize("weight", [1.0, 0.5])
 def test_a_rows_weight_scales_its_loss(base: str, tmp_path: Path, weight: float) -> None:
     """A label that is surely right counts more than a guess; TRL knows no weight of a row."""
@@ -202,29 +152,9 @@ def test_a_row_without_a_weight_weighs_one(base: str, tmp_path: Path) -> None:
     assert ours.last_loss == theirs.last_loss
 
 
-def test_a_row_that_does_not_fit_is_left_out_and_counted(base: str, tmp_path: Path) -> None:
-    """TRL would cut its end off, and teach that a stub is what people liked."""
-    rows = kto_rows(8)
-    rows[0] = rows[0] | {"completion": said("assistant", *WORDS)}
-
-    report = trained(base, tmp_path / "a", a_recipe(Method.KTO), rows)
-
-    assert (report.rows, report.left_out["too_long"]) == (7, 1)
-
-
-def test_a_row_with_a_tool_call_is_left_out_and_counted(base: str, tmp_path: Path) -> None:
-    """Chat templates differ in how they write them; we do not guess."""
-    rows = kto_rows(8)
-    rows[0]["prompt"] = [*rows[0]["prompt"], {"role": "tool", "content": "w1", "name": "f"}]
-
-    report = trained(base, tmp_path / "a", a_recipe(Method.KTO), rows)
-
-    assert (report.rows, report.left_out["not_text"]) == (7, 1)
-
-
 def test_rows_that_make_no_batch_end_the_run_with_the_numbers(base: str, tmp_path: Path) -> None:
     """An adapter trained on nothing must not reach the gate."""
-    with pytest.raises(RunError, match=r"0 of 8 rows .*8 are longer than 2 tokens"):
+    with pytest.raises(RunError, match=r"0 of 8 rows .*'too_long': 8"):
         trained(base, tmp_path / "a", a_recipe(Method.KTO, max_length=2), kto_rows(8))
 
 
