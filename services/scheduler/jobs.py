@@ -216,7 +216,9 @@ class Jobs:
         refused = result.get("refused")
         reason = str(result.get("reason") or f"{run.state} is done")
         after = RunState.REFUSED if refused else _AFTER[run.state]
-        await self._move(run, after, reason, lease, result=result)
+        moved = await self._move(run, after, reason, lease, result=result)
+        if moved.state in _AFTER:
+            await self._attempt(moved, lease, reason)
 
     async def _fail_step(self, run: Run, status: StepStatus, lease: Lease) -> None:
         reason = f"{run.state}: {status.reason or 'failed without a reason'}"

@@ -1,0 +1,85 @@
+"""Settings are read once, and nothing that is misspelt is overlooked."""
+
+from pathlib import Path
+
+import pytest
+
+from feedbackloop.errors import SettingsError
+from services.settings import SegmentLog, load
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand where no settings file is."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_without_any_variable_the_defaults_run_on_one_machine() -> None:
+    """A laptop needs no configuration."""
+    settings = load()
+
+    assert settings.log == SegmentLog()
+    assert settings.sidecar.bind.startswith("127.0.0.1:")
+    assert settings.keys.required
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["FEEDBACKLOOP_SIDECARS__BIND", "FEEDBACKLOOP_SIDECAR__BND", "FEEDBACKLOOP_HOUSE"],
+)
+def test_a_misspelt_variable_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise somebody believes for months that it was set."""
+    monkeypatch.setenv(name, "127.0.0.1:1")
+
+    with pytest.raises(SettingsError, match=name):
+        load()
+
+
+def test_a_value_out_of_range_names_the_setting_and_what_was_expected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The message has to be enough to mend it."""
+    monkeypatch.setenv("FEEDBACKLOOP_CANARY__MARGIN", "7")
+
+    with pytest.raises(SettingsError, match=r"FEEDBACKLOOP_CANARY__MARGIN: .*less than or equal"):
+        load()
+
+
+def test_a_log_section_without_a_kind_is_the_default_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever only wants smaller segments need not know that there are kinds."""
+    monkeypatch.setenv("FEEDBACKLOOP_LOG__SEGMENT_BYTES", "8192")
+
+    assert load().log == SegmentLog(segment_bytes=8192)
+
+
+def test_a_variable_outranks_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is the house's, the variable is this start's."""
+    file = tmp_path / "feedbackloop.toml"
+    file.write_text('home = "/a"\n[sidecar]\nbind = "127.0.0.1:1111"\nname = "one"\n')
+    monkeypatch.setenv("FEEDBACKLOOP_SETTINGS_FILE", str(file))
+    monkeypatch.setenv("FEEDBACKLOOP_SIDECAR__BIND", "127.0.0.1:2222")
+
+    settings = load()
+
+    assert settings.home == Path("/a")
+    assert (settings.sidecar.bind, settings.sidecar.name) == ("127.0.0.1:2222", "one")
+
+
+def test_an_unknown_name_in_the_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is misspelt as easily as a variable."""
+    file = tmp_path / "feedbackloop.toml"
+    file.write_text("[sidecar]\nport = 8080\n")
+    monkeypatch.setenv("FEEDBACKLOOP_SETTINGS_FILE", str(file))
+
+    with pytest.raises(SettingsError, match="FEEDBACKLOOP_SIDECAR__PORT: no such setting"):
+        load()
+
+
+def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked for by name."""
+    monkeypatch.setenv("FEEDBACKLOOP_SETTINGS_FILE", "/no/such/file.toml")
+
+    with pytest.raises(SettingsError, match=r"/no/such/file\.toml"):
+        load()
