@@ -2,5 +2,5 @@
 
 In: verdicts, and live outcomes by release.
 Out: the release document of an alias.
-Edges: sql, filesystem.
+Edges: memory, sql, filesystem.
 """
