@@ -1,6 +1,7 @@
 """What the loop asks of a trainer, of a launcher of steps, and of the table of runs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -121,8 +122,8 @@ class Attempt(Protocol):
         """Where the attempt keeps its files."""
         ...
 
-    def claim(self) -> None:
-        """Wait until no other attempt works on this run; it is ours until the process ends."""
+    def claim(self) -> AbstractContextManager[None]:
+        """Wait until no other attempt works on this run; ours until left, or the process ends."""
         ...
 
     def inherit(self, name: str) -> None:

@@ -55,14 +55,7 @@ def read_adapter(folder: Path) -> AdapterFacts:
             what its name says. Links are refused: what they point at can change.
     """
     _check_files(folder)
-    config = (folder / CONFIG).read_bytes()
-    weights = (folder / WEIGHTS).read_bytes()
-    return AdapterFacts(
-        digest=digest(config, weights),
-        config=parse_config(config),
-        tensors=tuple(_tensors(memoryview(weights))),
-        size_bytes=len(config) + len(weights),
-    )
+    return _facts((folder / CONFIG).read_bytes(), (folder / WEIGHTS).read_bytes())
 
 
 def check_adapter(folder: Path, *, max_rank: int) -> AdapterFacts:
@@ -72,11 +65,35 @@ def check_adapter(folder: Path, *, max_rank: int) -> AdapterFacts:
         AdapterRejected: With all the rules that it breaks, in words.
     """
     facts = read_adapter(folder)
+    _apply_rules(facts, name=folder.name, max_rank=max_rank)
+    return facts
+
+
+def checked_digest(config: bytes, weights: bytes, *, max_rank: int) -> str:
+    """Name an adapter by what it is, once every rule of ``artefact.py`` was applied to it.
+
+    Raises:
+        AdapterRejected: With all the rules that it breaks, in words.
+    """
+    facts = _facts(config, weights)
+    _apply_rules(facts, name="adapter", max_rank=max_rank)
+    return facts.digest
+
+
+def _facts(config: bytes, weights: bytes) -> AdapterFacts:
+    return AdapterFacts(
+        digest=digest(config, weights),
+        config=parse_config(config),
+        tensors=tuple(_tensors(memoryview(weights))),
+        size_bytes=len(config) + len(weights),
+    )
+
+
+def _apply_rules(facts: AdapterFacts, *, name: str, max_rank: int) -> None:
     problems = config_problems(facts.config, max_rank=max_rank)
     problems += tensor_problems(facts.config, facts.tensors)
     if problems:
-        raise AdapterRejected(folder.name, "; ".join(problems[:10]))
-    return facts
+        raise AdapterRejected(name, "; ".join(problems[:10]))
 
 
 def _check_files(folder: Path) -> None:

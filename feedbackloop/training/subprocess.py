@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -128,12 +128,13 @@ class FolderAttempt:
         self.folder = _folder(home, run, step, attempt).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._number = attempt
-        self._claim = -1
 
-    def claim(self) -> None:
-        # Never closed: the lock goes with the process, however that ends.
-        self._claim = os.open(self.folder.parent.parent / _CLAIM, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._claim, fcntl.LOCK_EX)
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        # A lock of the kernel's goes with its process, however that ends.
+        with (self.folder.parent.parent / _CLAIM).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def inherit(self, name: str) -> None:
         for number in range(self._number - 1, 0, -1):

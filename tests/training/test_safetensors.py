@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.errors import AdapterRejected
-from feedbackloop.training.safetensors import _elements, check_adapter, read_adapter
+from feedbackloop.training.safetensors import (
+    _elements,
+    check_adapter,
+    checked_digest,
+    read_adapter,
+)
 from tests.fakes import an_adapter
 
 
@@ -28,6 +33,23 @@ def test_an_adapter_of_zeros_or_of_no_numbers_is_refused(
     """One changes nothing, the other answers with noise; vLLM loads both."""
     with pytest.raises(AdapterRejected):
         check_adapter(an_adapter(tmp_path / "a", up=up), max_rank=16)
+
+
+def test_bytes_get_a_digest_only_if_they_break_no_rule(tmp_path: Path) -> None:
+    """The store of adapters names what it takes in: then nothing bad ever has a name."""
+    files = [
+        [
+            path.read_bytes()
+            for path in sorted(an_adapter(tmp_path / str(up), up=(up, 0.0)).iterdir())
+        ]
+        for up in (0.5, 0.0)
+    ]
+
+    named = checked_digest(*files[0], max_rank=16)
+
+    assert named == read_adapter(tmp_path / "0.5").digest
+    with pytest.raises(AdapterRejected, match="changes nothing"):
+        checked_digest(*files[1], max_rank=16)
 
 
 def test_a_third_file_is_refused(tmp_path: Path) -> None:

@@ -140,7 +140,20 @@ def test_there_may_be_nothing_to_take_over(tmp_path: Path) -> None:
 
 def test_two_attempts_never_work_on_a_run_at_once(tmp_path: Path) -> None:
     """A scheduler may lose sight of a process; its successor then waits for the GPU."""
-    FolderAttempt(tmp_path, RUN, STEP, attempt=1).claim()
+    attempt = FolderAttempt(tmp_path, RUN, STEP, attempt=1)
 
-    with (tmp_path / "runs" / RUN / "claim").open() as file, pytest.raises(BlockingIOError):
+    with (
+        attempt.claim(),
+        (tmp_path / "runs" / RUN / "claim").open() as file,
+        pytest.raises(BlockingIOError),
+    ):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_claim_ends_with_the_work(tmp_path: Path) -> None:
+    """Otherwise the next attempt would wait for ever."""
+    for number in (1, 2):
+        with FolderAttempt(tmp_path, RUN, STEP, attempt=number).claim():
+            pass
+
+    assert (tmp_path / "runs" / RUN / "claim").exists()
