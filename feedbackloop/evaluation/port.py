@@ -34,12 +34,15 @@ class Likelihood(msgspec.Struct, frozen=True, kw_only=True):
     """How likely a policy finds a completion.
 
     Attributes:
-        logp: Sum of the log-probabilities of the completion's tokens, in nats.
+        logp: Sum of the log-probabilities of the completion's tokens, in nats, the end token
+            left out: what vLLM's ``prompt_logprobs`` add up to for the same tokens.
         tokens: How many tokens that were.
+        end_logp: Log-probability that the policy ends its turn there, in nats.
     """
 
     logp: float
     tokens: int
+    end_logp: float = 0.0
 
 
 class Evaluator(Protocol):
