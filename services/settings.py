@@ -305,6 +305,11 @@ class Settings(BaseSettings):
     canary: Canary = Canary()
     scheduler: Scheduler = Scheduler()
 
+    def upstream(self) -> str:
+        """Return where vLLM is: ``unix:/path`` or a URL."""
+        socket = self.vllm.socket or str(self.home.resolve() / "run" / "vllm.sock")
+        return self.sidecar.upstream or f"unix:{socket}"
+
     def database_url(self) -> str:
         """Return the SQLAlchemy URL of the state database."""
         return self.database or f"sqlite:///{self.home.resolve() / 'state.db'}"

@@ -10,8 +10,12 @@ import sys
 import time
 
 from feedbackloop.dataset.port import Snapshots
+from feedbackloop.evaluation.port import Evaluator
+from feedbackloop.evaluation.suite import Suite
 from feedbackloop.events import RunId
 from feedbackloop.log.port import EventLog, ReleaseTopic, Spool
+from feedbackloop.promotion.port import Adapters, Releases
+from feedbackloop.serving.port import PolicyServer
 from feedbackloop.training.port import Attempt, Launcher, Runs, Trainer
 from feedbackloop.training.run import RunState
 from services.settings import MemoryLog, SegmentLog, Settings
@@ -131,3 +135,51 @@ def open_trainer(settings: Settings) -> Trainer:
     from feedbackloop.training.trl import TrlTrainer
 
     return TrlTrainer(clock=time.perf_counter, threads=settings.training.threads)
+
+
+def open_evaluator(settings: Settings) -> Evaluator:
+    """Load the base for evaluation: on a GPU in bfloat16 if there is one, else in float32."""
+    import torch
+
+    from feedbackloop.evaluation.transformers import TransformersEvaluator
+
+    if settings.training.threads:
+        torch.set_num_threads(settings.training.threads)
+    base = settings.training.base or settings.vllm.model
+    if torch.cuda.is_available():
+        return TransformersEvaluator(base, device="cuda", dtype="bfloat16")
+    return TransformersEvaluator(base)
+
+
+def load_suites(settings: Settings) -> tuple[Suite, ...]:
+    """Read the operator's suites.
+
+    Raises:
+        SettingsError: If a file is missing or breaks a rule; the message names file and line.
+    """
+    from feedbackloop.evaluation.filesystem import load_suite
+
+    return tuple(load_suite(path) for path in settings.gate.suites)
+
+
+def open_releases(settings: Settings) -> Releases:
+    """Open the store of release documents, in the state database."""
+    from feedbackloop.promotion.sql import SqlReleases
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return SqlReleases(settings.database_url())
+
+
+def open_adapters(settings: Settings) -> Adapters:
+    """Open the store of adapters: content-addressed folders under the home folder."""
+    from feedbackloop.promotion.filesystem import FolderAdapters
+    from feedbackloop.training.artefact import digest
+
+    return FolderAdapters(settings.home / "adapters", digest=digest)
+
+
+def open_policy_server(settings: Settings) -> PolicyServer:
+    """Reach the vLLM that the sidecar stands before, on its Unix socket or over HTTP."""
+    from feedbackloop.serving.vllm import VllmPolicyServer, open_client
+
+    return VllmPolicyServer(open_client(settings.upstream()))

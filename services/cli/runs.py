@@ -99,8 +99,8 @@ def _recipe(changes: list[str]) -> dict[str, str | float]:
 
 def _show(run: dict[str, Any]) -> None:
     facts({name: run[name] for name in ("run", "alias", "state", "reason", "created_at")})
-    verdict = run["facts"].get("evaluate", {}).get("verdict")
-    if verdict:
+    verdict = run["facts"].get("evaluate", {})
+    if verdict.get("checks"):
         columns = ("check", "outcome", "candidate", "incumbent", "what it says")
         rows = [
             (c["name"], c["outcome"], _short(c["candidate"]), _short(c["incumbent"]), c["sentence"])
