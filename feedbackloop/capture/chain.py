@@ -30,12 +30,15 @@ def extend(before: ChainHash, message: JsonObject, *, key: bytes) -> ChainHash:
     """Return the hash after one more message.
 
     Only what a client hands back unchanged counts: role, content and tool calls. White space
-    around the content does not, since clients trim it.
+    around the content does not, since clients trim it; nor do ids of tool calls, names and
+    hidden reasoning, since clients drop them.
     """
     total = blake2b(key=key[:64], digest_size=_DIGEST_BYTES)
-    for part in (before, str(message.get("role", "")), normalised(message.get("content"))):
+    content = normalised(message.get("content")) or normalised(message.get("refusal"))
+    for part in (before, str(message.get("role", "")), content):
         total.update(f"{len(part)}:{part}".encode("utf-8", "surrogatepass"))
-    for call in message.get("tool_calls") or ():
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
         total.update(_call(call))
     return ChainHash(total.hexdigest())
 
@@ -48,6 +51,7 @@ def normalised(content: object) -> str:
         return content.strip()
     if isinstance(content, list):
         return "\n".join(_part(part) for part in content).strip()
+    # An object or a number is no content that OpenAI knows, but it is what the client sent.
     return msgspec.json.encode(content, order="deterministic").decode()
 
 
@@ -60,4 +64,7 @@ def _part(part: object) -> str:
 def _call(call: object) -> bytes:
     """Tell tool calls apart by what is called and with what, not by their ids."""
     function = call.get("function") if isinstance(call, dict) else None
-    return msgspec.json.encode(function, order="deterministic")
+    if not isinstance(function, dict):
+        return msgspec.json.encode(call, order="deterministic")
+    called = [function.get("name"), normalised(function.get("arguments"))]
+    return msgspec.json.encode(called, order="deterministic")

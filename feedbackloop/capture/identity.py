@@ -6,6 +6,7 @@ from hmac import digest
 
 import msgspec
 
+from feedbackloop.capture.chain import normalised
 from feedbackloop.events import (
     CompletionId,
     ConversationId,
@@ -36,10 +37,13 @@ class TenantKeys(msgspec.Struct, frozen=True, kw_only=True):
 
 Keyring = Mapping[TenantId, TenantKeys]
 
+_INSTRUCTIONS = ("system", "developer")
+_PERSON = ("user",)
+
 
 def pseudonym(keys: TenantKeys, user: str) -> UserId:
     """Name a person without telling who it is: HMAC-SHA256, the first 16 bytes as hex."""
-    return UserId(digest(keys.pseudonym, user.encode(), "sha256")[:16].hex())
+    return UserId(digest(keys.pseudonym, _bytes(user), "sha256")[:16].hex())
 
 
 def conversation(
@@ -58,16 +62,17 @@ def conversation(
         messages: The prompt; without a name, its system prompt and first user turn decide.
     """
     if named is not None:
-        return ConversationId(_keyed(keys.chain, b"named", named.encode()))
-    opening = [_opening(messages, role) for role in ("system", "user")]
-    return ConversationId(_keyed(keys.chain, b"opened", (user or "").encode(), *opening))
+        return ConversationId(_keyed(keys.chain, b"named", _bytes(named)))
+    instructions = _opening(messages, _INSTRUCTIONS)
+    turn = _opening(messages, _PERSON)
+    return ConversationId(_keyed(keys.chain, b"opened", _bytes(user or ""), instructions, turn))
 
 
 def event_id(*about: str) -> EventId:
     """Name a fact by what it is about, so that it has one id wherever it is seen."""
     total = sha256()
     for part in about:
-        total.update(f"{len(part)}:{part}".encode())
+        total.update(_bytes(f"{len(part)}:{part}"))
     return EventId(total.digest()[:16].hex())
 
 
@@ -76,11 +81,16 @@ def retry_event_id(rejected: CompletionId, retry: CompletionId) -> EventId:
     return event_id("retry", rejected, retry)
 
 
-def _opening(messages: Sequence[JsonObject], role: str) -> bytes:
+def _opening(messages: Sequence[JsonObject], roles: tuple[str, ...]) -> bytes:
     for message in messages:
-        if message.get("role") == role:
-            return msgspec.json.encode(message.get("content"))
+        if message.get("role") in roles:
+            return _bytes(normalised(message.get("content")))
     return b""
+
+
+def _bytes(text: str) -> bytes:
+    # Half a character, as JSON can hold one, is no reason to refuse a person.
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _keyed(key: bytes, *parts: bytes) -> str:
