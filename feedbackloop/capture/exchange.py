@@ -7,11 +7,12 @@ import msgspec
 from feedbackloop.capture.chain import chain, extend
 from feedbackloop.capture.identity import TenantKeys, event_id
 from feedbackloop.capture.record import Closed, Opened
-from feedbackloop.capture.reply import Usage, replies
+from feedbackloop.capture.reply import Said, read
 from feedbackloop.errors import MalformedEvent
 from feedbackloop.events import ChainHash, CompletionServed, JsonObject, Outcome, Reply
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_ERROR = 400
 _APART = frozenset({"messages", "prompt", "tools", "model", "user", "safety_identifier"})
 
 
@@ -31,10 +32,7 @@ def completion_served(
     body = _body(opened)
     messages = prompt(body)
     hashes = chain(messages, key=keys.chain)
-    said: tuple[Reply, ...] = ()
-    usage = Usage()
-    if closed is not None:
-        said, usage = replies(closed.body, streamed=closed.streamed)
+    said = read(closed.body, streamed=closed.streamed) if closed is not None else Said()
     accepted_at = moment(opened.accepted_ns)
     first_ns = closed.first_token_ns if closed is not None else None
     return CompletionServed(
@@ -46,7 +44,7 @@ def completion_served(
         user=opened.user,
         endpoint=opened.endpoint,
         chain=hashes,
-        reply_chains=tuple(_answered(hashes, reply, keys.chain) for reply in said),
+        reply_chains=_reply_chains(hashes, said.replies, keys.chain),
         alias=opened.alias,
         assigned=opened.assigned,
         release=closed.release if closed is not None else opened.release,
@@ -55,15 +53,15 @@ def completion_served(
         propensity=opened.propensity,
         epoch=opened.epoch,
         messages=messages,
-        tools=tuple(body.get("tools") or ()),
+        tools=_objects(body.get("tools")),
         parameters={name: value for name, value in body.items() if name not in _APART},
-        replies=said,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
+        replies=_scored(said.replies, body),
+        prompt_tokens=said.usage.prompt_tokens,
+        completion_tokens=said.usage.completion_tokens,
         accepted_at=accepted_at,
         first_token_at=moment(first_ns) if first_ns is not None else None,
         ended_at=moment(closed.ended_ns) if closed is not None else accepted_at,
-        outcome=closed.outcome if closed is not None else Outcome.CRASHED,
+        outcome=_outcome(closed, said),
         status=closed.status if closed is not None else 0,
         streamed=body.get("stream") is True,
         idempotency_key=opened.headers.get("idempotency-key"),
@@ -74,7 +72,7 @@ def prompt(body: JsonObject) -> tuple[JsonObject, ...]:
     """Return a request's messages; a bare prompt becomes one user message that holds it."""
     messages = body.get("messages")
     if isinstance(messages, list):
-        return tuple(message for message in messages if isinstance(message, dict))
+        return _objects(messages)
     return ({"role": "user", "content": body.get("prompt")},)
 
 
@@ -86,8 +84,37 @@ def moment(nanoseconds: int) -> datetime:
 def _body(opened: Opened) -> JsonObject:
     try:
         return msgspec.json.decode(opened.body, type=JsonObject)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEvent(f"request of {opened.completion_id}: {error}") from error
+
+
+def _objects(value: object) -> tuple[JsonObject, ...]:
+    """Keep what can be a message or a tool; vLLM refuses a request with anything else in it."""
+    return tuple(one for one in value if isinstance(one, dict)) if isinstance(value, list) else ()
+
+
+def _outcome(closed: Closed | None, said: Said) -> Outcome:
+    """Say how it ended: an error in the middle of a stream has the status of a success."""
+    if closed is None:
+        return Outcome.CRASHED
+    success = closed.outcome is Outcome.COMPLETE and closed.status < _FIRST_ERROR
+    return Outcome.UPSTREAM_FAILED if success and not said.sound else closed.outcome
+
+
+def _scored(replies: tuple[Reply, ...], body: JsonObject) -> tuple[Reply, ...]:
+    """Drop log-probabilities that are partly the prompt's."""
+    if body.get("echo") is not True:
+        return replies
+    return tuple(msgspec.structs.replace(reply, logp=None) for reply in replies)
+
+
+def _reply_chains(
+    hashes: tuple[ChainHash, ...], replies: tuple[Reply, ...], key: bytes
+) -> tuple[ChainHash, ...]:
+    """Hash the prompt with each reply; nothing if there is no prompt or nothing was said."""
+    if not hashes or not any(reply.text or reply.tool_calls for reply in replies):
+        return ()
+    return tuple(_answered(hashes, reply, key) for reply in replies)
 
 
 def _answered(hashes: tuple[ChainHash, ...], reply: Reply, key: bytes) -> ChainHash:
@@ -95,4 +122,4 @@ def _answered(hashes: tuple[ChainHash, ...], reply: Reply, key: bytes) -> ChainH
     message: JsonObject = {"role": "assistant", "content": reply.text}
     if reply.tool_calls:
         message["tool_calls"] = list(reply.tool_calls)
-    return extend(hashes[-1] if hashes else ChainHash(""), message, key=key)
+    return extend(hashes[-1], message, key=key)

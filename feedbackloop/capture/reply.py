@@ -17,6 +17,20 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int | None = None
 
 
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reply says.
+
+    Attributes:
+        replies: Each choice, by index.
+        usage: Tokens.
+        sound: Whether all of it could be read and none of it was an error.
+    """
+
+    replies: tuple[Reply, ...] = ()
+    usage: Usage = Usage()
+    sound: bool = True
+
+
 class _Choice:
     """One choice, as it comes together."""
 
@@ -46,9 +60,10 @@ class _Choice:
         function = _object(call.get("function"))
         joined = _object(known.get("function"))
         arguments = "".join(_texts(joined.get("arguments"), function.get("arguments")))
-        rest = {name: value for name, value in call.items() if name not in ("function", "index")}
-        known.update({name: value for name, value in rest.items() if value is not None})
-        known["function"] = {**joined, **function, "arguments": arguments}
+        # Later chunks repeat names as null or empty: the first word counts.
+        known.update({k: v for k, v in call.items() if v and k not in ("function", "index")})
+        said = {k: v for k, v in function.items() if v}
+        known["function"] = {**joined, **said, "arguments": arguments}
 
     def reply(self) -> Reply:
         """Return what was said."""
@@ -61,16 +76,23 @@ class _Choice:
         )
 
 
-def replies(body: bytes, *, streamed: bool) -> tuple[tuple[Reply, ...], Usage]:
-    """Read every choice of a reply, by index, and its usage.
+def read(body: bytes, *, streamed: bool) -> Said:
+    """Read every choice of a reply, and its usage.
+
+    What is returned is always the true beginning of each choice: reading ends at the first place
+    that cannot be read, be it where the connection broke or in the middle.
 
     Args:
-        body: As vLLM sent it, cut anywhere if it was cut; what cannot be read is left out.
+        body: As vLLM sent it, cut anywhere if it was cut.
         streamed: Whether it is a stream of server-sent events.
     """
     choices: dict[int, _Choice] = {}
     usage = Usage()
-    for document in _events(body) if streamed else _whole(body):
+    sound = True
+    for document in _events(body) if streamed else [_document(body)]:
+        if document is None or document.get("error") is not None:
+            sound = False
+            break
         for place, choice in enumerate(_objects(document.get("choices"))):
             index = choice.get("index", place)
             choices.setdefault(index if isinstance(index, int) else place, _Choice()).add(choice)
@@ -80,22 +102,25 @@ def replies(body: bytes, *, streamed: bool) -> tuple[tuple[Reply, ...], Usage]:
                 prompt_tokens=_count(counted.get("prompt_tokens")),
                 completion_tokens=_count(counted.get("completion_tokens")),
             )
-    return tuple(choices[index].reply() for index in sorted(choices)), usage
+    replies = tuple(choices[index].reply() for index in sorted(choices))
+    return Said(replies=replies, usage=usage, sound=sound)
 
 
-def _events(body: bytes) -> Iterator[JsonObject]:
+def _events(body: bytes) -> Iterator[JsonObject | None]:
     for line in body.splitlines():
-        if line.startswith(b"data:"):
-            yield from _whole(line[5:].strip())
+        data = line[5:].strip() if line.startswith(b"data:") else b""
+        if data == b"[DONE]":
+            return
+        if data:
+            yield _document(data)
 
 
-def _whole(body: bytes) -> Iterator[JsonObject]:
+def _document(body: bytes) -> JsonObject | None:
     try:
         document = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return
-    if isinstance(document, dict):
-        yield document
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _object(value: Any) -> JsonObject:  # noqa: ANN401  # whatever JSON holds
@@ -119,6 +144,7 @@ def _logps(logprobs: JsonObject) -> Iterator[float]:
     for token in _objects(logprobs.get("content")):
         if isinstance(token.get("logprob"), int | float):
             yield float(token["logprob"])
-    for logp in logprobs.get("token_logprobs") or ():
+    older = logprobs.get("token_logprobs")
+    for logp in older if isinstance(older, list) else ():
         if isinstance(logp, int | float):
             yield float(logp)

@@ -1,7 +1,7 @@
 """A feedback body -> ThumbGiven, CorrectionGiven, ... ; every field checked and named."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -25,10 +25,10 @@ from feedbackloop.events import (
 )
 
 _Text = Annotated[str, Meta(min_length=1, max_length=100_000)]
+_FIRST_YEAR = 2000
 _Word = Annotated[str, Meta(min_length=1, max_length=200)]
 WITHDRAWABLE = ("thumb",)
 """What can be taken back by ``DELETE /v1/feedback/{completion_id}?signal=``."""
-
 
 SIGNALS = ("thumb", "rating", "correction", "comment", "outcome", "choice")
 """The fields of a feedback body that say something about the completion."""
@@ -81,25 +81,12 @@ def parse(body: bytes) -> Vote:
     except msgspec.ValidationError as error:
         message, param = _explain(str(error))
         raise RequestError(message, status=422, param=param, code="invalid_feedback") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(
             f"the body is no valid JSON: {error}", status=400, code="invalid_json"
         ) from error
-    if not vote.signals():
-        raise RequestError(
-            f"no signal: expected at least one of {', '.join(SIGNALS)}",
-            status=422,
-            param="thumb",
-            code="invalid_feedback",
-        )
-    for name in ("correction", "comment", "outcome"):
-        if getattr(vote, name) is not None and not getattr(vote, name).strip():
-            raise RequestError(
-                f"{name} is empty: expected some text",
-                status=422,
-                param=name,
-                code="invalid_feedback",
-            )
+    for param, message in _problems(vote):
+        raise RequestError(message, status=422, param=param, code="invalid_feedback")
     return vote
 
 
@@ -111,17 +98,18 @@ def signals(voted: Voted) -> Iterator[AnySignal]:
     """
     at = moment(voted.received_ns)
     if voted.withdraw is not None:
-        yield ThumbWithdrawn(**_about(voted, "withdrawn", at.isoformat(), at))
+        said = voted.client_key or at.isoformat()
+        yield ThumbWithdrawn(**_about(voted, "withdrawn", said, at))
         return
     try:
         vote = _decoder.decode(voted.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedEvent(f"vote on {voted.completion_id}: {error}") from error
-    at = min(vote.at, at) if vote.at is not None else at
-    # Without the client's own key, saying the same again later is a new vote; a repeated
-    # delivery of this record is not.
-    said = voted.client_key or at.isoformat()
+    at = min(vote.at.astimezone(UTC), at) if vote.at is not None else at
     for name in vote.signals():
+        # Without the client's own key, saying the same again later is a new vote: up, down and
+        # up again ends with up. A repeated delivery of this record is not.
+        said = voted.client_key or f"{at.isoformat()} {getattr(vote, name)}"
         yield _MADE[name](_about(voted, name, said, at), vote)
 
 
@@ -129,6 +117,19 @@ def feedback_id(voted: Voted) -> EventId:
     """Name one feedback call, so that a retried one gets the same answer."""
     said = voted.client_key or str(voted.received_ns)
     return event_id("feedback", voted.completion_id, voted.user or "", said)
+
+
+def _problems(vote: Vote) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a vote whose fields have the right types: the field, and why."""
+    if not vote.signals():
+        yield "thumb", f"no signal: expected at least one of {', '.join(SIGNALS)}"
+    for name in ("correction", "comment", "outcome", "user"):
+        if getattr(vote, name) is not None and not getattr(vote, name).strip():
+            yield name, f"{name} is empty: expected some text"
+    if vote.reasons and vote.thumb is None and vote.comment is None:
+        yield "reasons", "reasons: expected beside a thumb or a comment"
+    if vote.at is not None and vote.at.year < _FIRST_YEAR:
+        yield "at", f"at: expected a time since {_FIRST_YEAR}"
 
 
 _MADE: Mapping[str, Callable[[dict[str, Any], Vote], AnySignal]] = {
@@ -163,7 +164,7 @@ def _explain(problem: str) -> tuple[str, str | None]:
     if path:
         field = path.rstrip("`").split("[")[0].split(".")[0]
         return f"{field}: {said}", field
-    if "`" in said:
+    if "field `" in said:
         # "Object missing required field `x`", "Object contains unknown field `x`"
         field = said.rsplit("`", 2)[-2]
         return said, field
