@@ -1,207 +1,101 @@
-"""Words at the head of a turn that say what the person thinks of the answer before it.
+"""What does the head of a turn say about the answer before it? Words are matched, nothing else.
 
-By language, as data: a team extends the table with its own words. Matching is on the first
-clause, case folded; a marker must end at a word's end (languages without spaces excepted).
+Case is folded, and what means nothing ("well", "sorry") is skipped; a marker must end at a word's
+end, languages without spaces excepted.
 """
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Mapping
 from re import IGNORECASE, Pattern, escape, split
 from re import compile as regex
 
-_CLAUSE = r"[.!?;:\n。!?;:]"
-
-
-class Marker(StrEnum):
-    """What the head of a turn says."""
-
-    CORRECTION = "correction"
-    """The answer was wrong, or not what was asked."""
-
-    VARIETY = "variety"
-    """The person wants one more: the main false friend of a retry."""
-
-    THANKS = "thanks"
-    """The answer was good."""
-
-
-Markers = Mapping[Marker, Mapping[str, Sequence[str]]]
-
-MARKERS: Markers = {
-    Marker.CORRECTION: {
-        "en": (
-            "no",
-            "nope",
-            "wrong",
-            "incorrect",
-            "that's wrong",
-            "that is wrong",
-            "this is wrong",
-            "that's not right",
-            "that is not right",
-            "that's not",
-            "that is not what",
-            "not what i",
-            "i meant",
-            "i mean",
-            "i asked",
-            "i said",
-            "you misunderstood",
-            "you got it wrong",
-            "you didn't",
-            "you did not",
-            "try again",
-            "again",
-            "still wrong",
-            "still not",
-        ),
-        "de": (
-            "nein",
-            "falsch",
-            "das ist falsch",
-            "das stimmt nicht",
-            "stimmt nicht",
-            "nicht richtig",
-            "das ist nicht",
-            "ich meinte",
-            "ich meine",
-            "ich wollte",
-            "ich habe gefragt",
-            "noch mal",
-            "nochmal",
-            "versuch es noch",
-            "du hast",
-        ),
-        "fr": (
-            "non",
-            "faux",
-            "c'est faux",
-            "ce n'est pas",
-            "c'est pas",
-            "pas ce que",
-            "je voulais",
-            "je parlais",
-            "j'ai demandé",
-            "réessaie",
-            "recommence",
-            "encore faux",
-            "incorrect",
-        ),
-        "es": (
-            "no",
-            "incorrecto",
-            "está mal",
-            "eso no",
-            "no es lo que",
-            "me refería",
-            "quise decir",
-            "quería decir",
-            "pregunté",
-            "inténtalo de nuevo",
-            "otra vez mal",
-            "sigue mal",
-        ),
-        "it": ("no", "sbagliato", "non è", "intendevo", "volevo dire", "riprova"),
-        "pt": ("não", "errado", "está errado", "não é isso", "eu quis dizer", "tente de novo"),
-        "zh": ("不对", "不是", "错了", "你错了", "我的意思是", "我是说", "重新"),
-        "ja": ("違う", "違います", "ちがう", "間違", "そうではなく", "そうじゃなく", "もう一度"),
-    },
-    Marker.VARIETY: {
-        "en": (
-            "another",
-            "another one",
-            "one more",
-            "give me another",
-            "more",
-            "more like",
-            "a different",
-            "give me a different",
-            "something else",
-            "other options",
-            "next",
-            "more options",
-            "more examples",
-            "any other",
-            "what else",
-        ),
-        "de": (
-            "noch ein",
-            "noch eine",
-            "noch einen",
-            "mehr",
-            "weitere",
-            "ein anderes",
-            "etwas anderes",
-            "weiter",
-        ),
-        "fr": (
-            "un autre",
-            "une autre",
-            "encore un",
-            "encore une",
-            "d'autres",
-            "plus",
-            "autre chose",
-        ),
-        "es": (
-            "otro",
-            "otra",
-            "uno más",
-            "una más",
-            "más",
-            "dame otro",
-            "dame otra",
-            "algo diferente",
-        ),
-        "it": ("un altro", "un'altra", "ancora uno", "ancora una", "altri", "altre"),
-        "pt": ("outro", "outra", "mais um", "mais uma"),
-        "zh": ("再来", "再给", "换一个", "另一个", "还有"),
-        "ja": ("別の", "他の", "もう一つ", "もうひとつ", "もっと"),
-    },
-    Marker.THANKS: {
-        "en": (
-            "thanks",
-            "thank you",
-            "thx",
-            "perfect",
-            "great",
-            "awesome",
-            "excellent",
-            "that works",
-            "works",
-            "exactly",
-            "got it",
-            "nice",
-        ),
-        "de": ("danke", "vielen dank", "perfekt", "super", "prima", "genau", "klappt", "toll"),
-        "fr": ("merci", "parfait", "super", "génial", "exactement", "ça marche"),
-        "es": ("gracias", "muchas gracias", "perfecto", "genial", "excelente", "exacto"),
-        "it": ("grazie", "perfetto", "ottimo", "esatto"),
-        "pt": ("obrigado", "obrigada", "perfeito", "ótimo"),
-        "zh": ("谢谢", "感谢", "太好了", "完美", "很好"),
-        "ja": ("ありがとう", "完璧", "助かり", "いいね"),
-    },
-}
+from feedbackloop.capture.words import BUTS, FILLERS, MARKERS, Marker, Markers, Phrases
 
 _UNSPACED = frozenset({"zh", "ja"})
+_PLAIN = str.maketrans(
+    "\uff01\uff1f\uff0c\u3001\uff1b\uff1a\u3002\u2019\u2013\u2014\u2026", "!?,,;:.'--."
+)
+_CLAUSE = r"[.!?;:\n]+"
+_OPENING = " \t\"'\u00bf\u00a1([*_>-,"
+_READ = 400  # characters; what a person thinks of an answer comes first
+_MORE_WORDS = 12  # a wish for one more is short; in a long turn these words mean other things
 
 
 def compiled(markers: Markers = MARKERS) -> Mapping[Marker, Pattern[str]]:
     """Make one pattern for each marker, over all languages."""
-    return {marker: _pattern(by_language) for marker, by_language in markers.items()}
+    patterns = {marker: _pattern(by_language) for marker, by_language in markers.items()}
+    # A bare no stands alone: "No, ..." and "No."; but not "No one knows ...".
+    denial = _alternatives(markers[Marker.DENIAL])
+    patterns[Marker.DENIAL] = regex(rf"(?:{denial})(?=\s*(?:$|[,.!]|-(?!\w)))", IGNORECASE)
+    return patterns
 
 
 def heads(turn: str, pattern: Pattern[str]) -> bool:
     """Say whether a turn begins with a marker."""
-    clause = split(
-        _CLAUSE, turn.strip().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"), maxsplit=1
-    )[0]
-    return pattern.match(clause.strip()) is not None
+    return pattern.match(_head(turn)) is not None
 
 
-def _pattern(by_language: Mapping[str, Sequence[str]]) -> Pattern[str]:
+def objects(turn: str, markers: Mapping[Marker, Pattern[str]]) -> bool:
+    """Say whether a turn says that the answer was wrong, at its head or after a polite one.
+
+    "That's wrong", "No, I meant ...", "Thanks, but you forgot ...".
+    """
+    if heads(turn, markers[Marker.THANKS]):
+        starts = _BUT.split(turn, maxsplit=1)[1:]
+    else:
+        starts = [turn]
+        denial = markers[Marker.DENIAL].match(_head(turn))
+        if denial is not None and not heads(turn, markers[Marker.POLITE]):
+            clauses = _clauses(turn)
+            starts += [clauses[0][denial.end() :], *clauses[1:2]]
+    return any(heads(start, markers[Marker.CORRECTION]) for start in starts)
+
+
+def asks_for_more(turn: str, markers: Mapping[Marker, Pattern[str]]) -> bool:
+    """Say whether a person wants one more of the same: liking, if anything."""
+    head = _head(turn)
+    short = len(head.split()) <= _MORE_WORDS
+    pattern = markers[Marker.VARIETY]
+    if pattern.match(head) is not None:
+        return True
+    return short and _ANOTHER.search(head) is not None
+
+
+def _head(turn: str) -> str:
+    return next(iter(_clauses(turn)), "")
+
+
+def _clauses(turn: str) -> list[str]:
+    """Return the first two clauses that say something, without what says nothing before them."""
+    clauses: list[str] = []
+    for clause in split(_CLAUSE, turn.translate(_PLAIN)[:_READ]):
+        said = clause.strip(_OPENING)
+        while (filler := _FILLER.match(said)) is not None:
+            said = said[filler.end() :].lstrip(_OPENING)
+        if said:
+            clauses.append(said)
+    return clauses[:2]
+
+
+def _pattern(by_language: Phrases) -> Pattern[str]:
+    return regex(rf"(?:{_alternatives(by_language)})", IGNORECASE)
+
+
+def _alternatives(by_language: Phrases) -> str:
     spaced = [escape(w) for lang, ws in by_language.items() if lang not in _UNSPACED for w in ws]
     joined = [escape(w) for lang, ws in by_language.items() if lang in _UNSPACED for w in ws]
     longest_first = sorted(spaced, key=len, reverse=True)
-    words = rf"(?:{'|'.join(longest_first)})(?!\w)"
-    return regex("|".join([words, *joined]), IGNORECASE)
+    # Not within "non-fiction" or "no-code".
+    words = rf"(?<!\w)(?:{'|'.join(longest_first)})(?![\w-])" if longest_first else r"(?!)"
+    return "|".join([words, *joined])
+
+
+_FILLER = _pattern(FILLERS)
+_BUT = regex(rf"\b(?:{'|'.join(BUTS)})\b|但是?|でも|けど", IGNORECASE)
+_ANOTHER = regex(
+    r"\b(?:another|one more|a few more|some other|any other|other (?:options|ideas|examples)"
+    r"|something else|different one|noch (?:eine?n?|ein paar)|ein(?:e|en)? andere[ns]?"
+    r"|un(?:e)? autre|encore une?|d'autres|otr[oa]s?|un[oa] más|un altro|un'altra|outr[oa]s?"
+    r"|mais uma?)\b"
+    r"|再[来给讲写]|换一?个|另一个|別の|もう(?:一|ひと)つ",
+    IGNORECASE,
+)

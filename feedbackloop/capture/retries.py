@@ -5,25 +5,18 @@ References:
     CIKM 2013: a similar query within about five minutes implies dissatisfaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from re import IGNORECASE, Pattern
-from re import compile as regex
+from re import Pattern
 
 import msgspec
 
-from feedbackloop.capture.chain import normalised
 from feedbackloop.capture.identity import event_id, retry_event_id
-from feedbackloop.capture.markers import MARKERS, Marker, compiled, heads
-from feedbackloop.capture.similarity import similarity
-from feedbackloop.events import (
-    CompletionServed,
-    JsonObject,
-    Outcome,
-    OutcomeReported,
-    PromptRetried,
-    RetryKind,
-)
+from feedbackloop.capture.markers import asks_for_more, compiled, heads, objects
+from feedbackloop.capture.similarity import is_other_subject, similarity
+from feedbackloop.capture.sketch import Sketch
+from feedbackloop.capture.words import MARKERS, Marker
+from feedbackloop.events import Outcome, OutcomeReported, PromptRetried, RetryKind
 
 THANKED = "thanked"
 """The outcome that is reported of a completion whose reader said thanks."""
@@ -46,6 +39,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         rephrase_similarity: Least similarity of a turn that continues the talk, in [0, 1].
         edit_similarity: Least similarity of a turn that replaces another, in [0, 1].
         min_shown_tokens: A reply that was stopped earlier than this was not read.
+        max_askers: A prompt that more people than this asked is a shared demo's or a load test's.
+        max_times: A prompt that one asked more often than this within the crowd's time is a
+            machine's.
+        crowd_seconds: How far back askers and times are counted.
+        idf: Weight of each word in comparisons, from the traffic's own counts; others weigh 1.
     """
 
     min_gap_seconds: float = 1.0
@@ -53,10 +51,27 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     rephrase_similarity: float = 0.6
     edit_similarity: float = 0.5
     min_shown_tokens: int = 30
+    max_askers: int = 200
+    max_times: int = 5
+    crowd_seconds: float = 600.0
+    idf: Mapping[str, float] = {}
+
+
+class Crowd(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the same prompt was asked lately, the second of the two completions included.
+
+    Attributes:
+        askers: By how many people.
+        times: By the one in question.
+    """
+
+    askers: int = 1
+    times: int = 1
 
 
 DEFAULT_RULES = Rules()
 DEFAULT_MARKERS: Mapping[Marker, Pattern[str]] = compiled(MARKERS)
+ALONE = Crowd()
 
 PRIORS: Mapping[RetryKind, float] = {
     RetryKind.REGENERATE: 0.85,
@@ -68,10 +83,6 @@ PRIORS: Mapping[RetryKind, float] = {
 """Probability that a retry of each kind is a rejection, before calibration."""
 
 _THANKS_PRIOR = 0.75
-_SIDE_CALL = regex(
-    r"^\s*#+\s*task\b|\b(generate|create|write|suggest)\b.{0,40}\b(title|tags|follow[- ]up)",
-    IGNORECASE,
-)
 
 
 class Implication(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,9 +92,9 @@ class Implication(msgspec.Struct, frozen=True, kw_only=True):
         implied: Rejected, accepted, or nothing.
         kind: In which way it was asked again; None unless rejected.
         confidence: Probability that it is right, in [0.5, 1]; 0.5 if nothing is implied.
-        similarity: Of the two user turns, in [0, 1].
+        similarity: Of the two user turns, in [0, 1]; 0 if they were not compared.
         gap_seconds: From the end of the completion to the prompt.
-        reason: Why, in a word or two, from a closed set.
+        reason: Why, in a word or two, from the closed set in ``docs/capture.md``.
     """
 
     implied: Implied
@@ -95,52 +106,45 @@ class Implication(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(
-    first: CompletionServed,
-    second: CompletionServed,
+    first: Sketch,
+    second: Sketch,
     *,
     rules: Rules = DEFAULT_RULES,
     markers: Mapping[Marker, Pattern[str]] = DEFAULT_MARKERS,
-) -> Implication:
+    crowd: Crowd = ALONE,
+) -> Implication | None:
     """Say what the prompt of ``second`` implies about the completion ``first``.
 
-    Only the prompt of ``second`` is read, but for the case of an identical answer at
-    temperature 0.
+    Args:
+        first: The earlier completion.
+        second: The later one; of its answer only this is read: whether it is the same, at
+            temperature 0.
+        rules: Thresholds.
+        markers: Words that say what a person thinks of the answer before.
+        crowd: Who else asked the second prompt lately.
+
+    Returns:
+        The implication, which may be that nothing follows; None if the two prompts have nothing
+        to do with each other.
     """
+    if not (repeats(first, second) or continues(first, second) or replaces(first, second)):
+        return None
     gap = (second.accepted_at - first.ended_at).total_seconds()
-    reason = _excluded(first, second, gap, rules)
-    turn = last_turn(second.messages)
-    if reason is None and heads(turn, markers[Marker.VARIETY]):
-        reason = "variety"
+    reason = next(_exclusions(first, second, rules, crowd), None)
     if reason is not None:
         return Implication(implied=Implied.NONE, gap_seconds=gap, reason=reason)
-    alike = similarity(last_turn(first.messages), turn)
-    kind = _kind(first, second, alike, rules, markers)
-    if kind is not None:
-        return Implication(
-            implied=Implied.REJECTED,
-            kind=kind,
-            confidence=PRIORS[kind],
-            similarity=alike,
-            gap_seconds=gap,
-            reason=kind.value,
-        )
-    if continues(first, second) and heads(turn, markers[Marker.THANKS]):
-        return Implication(
-            implied=Implied.ACCEPTED,
-            confidence=_THANKS_PRIOR,
-            similarity=alike,
-            gap_seconds=gap,
-            reason="thanks",
-        )
-    return Implication(
-        implied=Implied.NONE, similarity=alike, gap_seconds=gap, reason="new_request"
-    )
+    alike = similarity(first.said, second.said, idf=rules.idf)
+    found = _reaction(first, second, alike, rules, markers)
+    return msgspec.structs.replace(found, similarity=alike, gap_seconds=gap)
 
 
 def event(
-    first: CompletionServed, second: CompletionServed, implication: Implication
+    first: Sketch, second: Sketch, implication: Implication
 ) -> PromptRetried | OutcomeReported | None:
-    """Make the fact that follows from an implication; None if nothing does."""
+    """Make the fact that follows from an implication; None if nothing does.
+
+    Its id depends on the two completions alone: seen again, it is the same fact.
+    """
     if implication.kind is not None:
         return PromptRetried(
             event_id=retry_event_id(first.completion_id, second.completion_id),
@@ -167,101 +171,141 @@ def event(
     return None
 
 
-def continues(first: CompletionServed, second: CompletionServed) -> bool:
-    """Say whether ``second`` is the very next turn after the completion ``first``."""
-    place = len(first.chain)
-    return len(second.chain) > place and second.chain[place] in first.reply_chains
-
-
-def repeats(first: CompletionServed, second: CompletionServed) -> bool:
+def repeats(first: Sketch, second: Sketch) -> bool:
     """Say whether both have the same prompt, word for word."""
-    return bool(first.chain) and first.chain[-1:] == second.chain[-1:]
+    return first.length > 0 and first.prompt == second.prompt
 
 
-def replaces(first: CompletionServed, second: CompletionServed) -> bool:
+def continues(first: Sketch, second: Sketch) -> bool:
+    """Say whether ``second`` is the very next turn after the completion ``first``."""
+    return second.length == first.length + 2 and second.before in first.reply_chains
+
+
+def replaces(first: Sketch, second: Sketch) -> bool:
     """Say whether the last turn alone differs: what comes before it is the same."""
-    return len(first.chain) == len(second.chain) and first.chain[:-1] == second.chain[:-1]
+    return first.length == second.length > 0 and first.before == second.before
 
 
-def last_turn(messages: tuple[JsonObject, ...]) -> str:
-    """Return what the person said last."""
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            return normalised(message.get("content"))
-    return ""
-
-
-def _kind(
-    first: CompletionServed,
-    second: CompletionServed,
-    alike: float,
-    rules: Rules,
-    markers: Mapping[Marker, Pattern[str]],
-) -> RetryKind | None:
-    if repeats(first, second):
-        return RetryKind.REGENERATE
+def _exclusions(first: Sketch, second: Sketch, rules: Rules, crowd: Crowd) -> Iterator[str]:
+    """Yield the reasons why a prompt says nothing about a completion, most telling first."""
     gap = (second.accepted_at - first.ended_at).total_seconds()
-    soon = gap <= rules.max_gap_seconds
-    if continues(first, second):
-        if heads(last_turn(second.messages), markers[Marker.CORRECTION]):
-            return RetryKind.CORRECTION
-        return RetryKind.REPHRASE if soon and alike >= rules.rephrase_similarity else None
-    # A first turn has nothing before it that shows it is the same talk: then time has to.
-    same_talk = len(first.chain) > 1 or soon
-    if replaces(first, second) and same_talk and alike >= rules.edit_similarity:
-        return RetryKind.EDIT
-    return None
-
-
-def _excluded(
-    first: CompletionServed, second: CompletionServed, gap: float, rules: Rules
-) -> str | None:
-    """Name the reason why a prompt says nothing about a completion, if there is one."""
+    stopped_early = first.shown_tokens < rules.min_shown_tokens
     checks = {
-        "several_choices": _choices(first) > 1 or _choices(second) > 1,
-        "no_answer": first.status >= 400 or not first.replies,  # noqa: PLR2004  # HTTP's errors
+        "other_person": (first.tenant, first.user) != (second.tenant, second.user),
         "failed": first.outcome in (Outcome.UPSTREAM_FAILED, Outcome.CRASHED),
-        "not_read": first.outcome is Outcome.CLIENT_GONE
-        and (first.completion_tokens or len(last_words(first))) < rules.min_shown_tokens,
-        "cut_at_length": any(reply.finish_reason == "length" for reply in first.replies),
+        "no_answer": not first.is_answered,
+        "not_read": first.outcome is Outcome.CLIENT_GONE and stopped_early,
         "same_request": first.idempotency_key is not None
         and first.idempotency_key == second.idempotency_key,
         "too_soon": gap < rules.min_gap_seconds,
-        "other_person": (first.tenant, first.user) != (second.tenant, second.user),
+        "not_spoken": not second.is_spoken,
+        "side_call": first.is_side_call or second.is_side_call,
+        "several_choices": max(first.choices, second.choices) > 1,
+        "cut_at_length": first.is_cut,
         "other_model": first.alias != second.alias,
-        "other_instructions": _system(first) != _system(second),
-        "side_call": is_side_call(second) or is_side_call(first),
-        "deterministic": _same_answer(first, second),
+        "other_instructions": first.instructions != second.instructions,
+        "same_answer": repeats(first, second) and second.is_cold and first.answer == second.answer,
+        "crowd": repeats(first, second)
+        and (crowd.askers > rules.max_askers or crowd.times > rules.max_times),
     }
-    return next((reason for reason, applies in checks.items() if applies), None)
+    return (reason for reason, applies in checks.items() if applies)
 
 
-def last_words(completion: CompletionServed) -> list[str]:
-    """Return the words that were shown: a lower bound of the tokens, if those are unknown."""
-    return completion.replies[0].text.split() if completion.replies else []
+def _reaction(
+    first: Sketch,
+    second: Sketch,
+    alike: float,
+    rules: Rules,
+    markers: Mapping[Marker, Pattern[str]],
+) -> Implication:
+    """Choose between the three relations: asked again as it is, continued, or replaced."""
+    if repeats(first, second):
+        return _repeated(first, second, markers)
+    if continues(first, second):
+        return _continued(first, second, alike, rules, markers)
+    return _replaced(first, second, alike, rules, markers)
 
 
-def is_side_call(completion: CompletionServed) -> bool:
-    """Say whether an app asked on its own behalf: for a title, tags or follow-up questions."""
-    opening = next((normalised(m.get("content")) for m in completion.messages), "")
-    return _SIDE_CALL.search(opening[:400]) is not None and len(completion.messages) <= 2  # noqa: PLR2004  # system and user
+def _repeated(first: Sketch, second: Sketch, markers: Mapping[Marker, Pattern[str]]) -> Implication:
+    if asks_for_more(second.said, markers):
+        return _nothing("variety")
+    # After a stop a client may ask again by itself, as after a broken connection.
+    stopped = first.outcome is Outcome.CLIENT_GONE
+    return _rejected(RetryKind.STOPPED if stopped else RetryKind.REGENERATE)
 
 
-def _choices(completion: CompletionServed) -> int:
-    asked = completion.parameters.get("n")
-    return max(asked if isinstance(asked, int) else 1, len(completion.replies))
+def _continued(
+    first: Sketch,
+    second: Sketch,
+    alike: float,
+    rules: Rules,
+    markers: Mapping[Marker, Pattern[str]],
+) -> Implication:
+    """Read the person's next words, the clearest first."""
+    said = second.said
+    if objects(said, markers):
+        return _rejected(RetryKind.CORRECTION)
+    if asks_for_more(said, markers):
+        return _nothing("variety")
+    if heads(said, markers[Marker.DENIAL]) and not heads(said, markers[Marker.POLITE]):
+        # "No" after "Shall I ...?" answers a question.
+        return _nothing("answer") if first.asks else _rejected(RetryKind.CORRECTION)
+    if heads(said, markers[Marker.THANKS]):
+        return Implication(implied=Implied.ACCEPTED, confidence=_THANKS_PRIOR, reason="thanks")
+    return _asked_in_other_words(first, second, alike, rules, markers)
 
 
-def _system(completion: CompletionServed) -> list[str]:
-    return [
-        normalised(message.get("content"))
-        for message in completion.messages
-        if message.get("role") in ("system", "developer")
-    ]
+def _asked_in_other_words(
+    first: Sketch,
+    second: Sketch,
+    alike: float,
+    rules: Rules,
+    markers: Mapping[Marker, Pattern[str]],
+) -> Implication:
+    soon = (second.accepted_at - first.ended_at).total_seconds() <= rules.max_gap_seconds
+    reason: str | None = "new_request"
+    if soon and alike >= rules.rephrase_similarity:
+        reason = _new_wish(first.said, second.said, markers)
+    if reason is None:
+        return _rejected(RetryKind.REPHRASE)
+    if first.outcome is Outcome.CLIENT_GONE:
+        return _rejected(RetryKind.STOPPED)
+    return _nothing(reason)
 
 
-def _same_answer(first: CompletionServed, second: CompletionServed) -> bool:
-    """At temperature 0 the same prompt gives the same answer: a machine asks like that."""
-    cold = second.parameters.get("temperature") == 0
-    said = [reply.text for reply in first.replies] == [reply.text for reply in second.replies]
-    return cold and said and repeats(first, second)
+def _replaced(
+    first: Sketch,
+    second: Sketch,
+    alike: float,
+    rules: Rules,
+    markers: Mapping[Marker, Pattern[str]],
+) -> Implication:
+    # A first turn has nothing before it that shows it is the same talk: then time has to.
+    gap = (second.accepted_at - first.ended_at).total_seconds()
+    same_talk = first.is_reply or gap <= rules.max_gap_seconds
+    if not same_talk or alike < rules.edit_similarity:
+        return _nothing("new_request")
+    if asks_for_more(second.said, markers):
+        return _nothing("variety")
+    reason = _new_wish(first.said, second.said, markers)
+    return _rejected(RetryKind.EDIT) if reason is None else _nothing(reason)
+
+
+def _new_wish(before: str, after: str, markers: Mapping[Marker, Pattern[str]]) -> str | None:
+    """Say why similar words are a wish of their own and no second try, if they are."""
+    if is_other_subject(before, after):
+        return "other_subject"
+    constraint = markers[Marker.CONSTRAINT]
+    if constraint.search(after.casefold()) and not constraint.search(before.casefold()):
+        return "constraint"
+    return None
+
+
+def _rejected(kind: RetryKind) -> Implication:
+    return Implication(
+        implied=Implied.REJECTED, kind=kind, confidence=PRIORS[kind], reason=kind.value
+    )
+
+
+def _nothing(reason: str) -> Implication:
+    return Implication(implied=Implied.NONE, reason=reason)

@@ -9,11 +9,15 @@ from collections import Counter
 from collections.abc import Mapping
 from difflib import SequenceMatcher
 from math import sqrt
-from re import UNICODE
 from re import compile as regex
 
-_WORDS = regex(r"\w+", UNICODE)
-_LONG = 2_000  # beyond this the matcher's quadratic worst case would show
+from feedbackloop.capture.words import MANNER
+
+_UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"  # kana and han: one word each
+_WORDS = regex(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\w)+")
+_SUBJECT_WORDS = 4
+_MENDED = 0.6  # above this, a word is a respelling of the other
+_LONG = 2_000  # what a person retypes is shorter; what is pasted is told apart by its beginning
 
 
 def similarity(one: str, other: str, *, idf: Mapping[str, float] | None = None) -> float:
@@ -27,9 +31,37 @@ def similarity(one: str, other: str, *, idf: Mapping[str, float] | None = None) 
     one, other = folded(one), folded(other)
     if one == other:
         return 1.0
+    one, other = one[:_LONG], other[:_LONG]
     if not one or not other:
         return 0.0
     return max(_trigrams(one, other), _words(one, other, idf or {}), _edits(one, other))
+
+
+def is_other_subject(one: str, other: str) -> bool:
+    """Say whether two turns differ only in what they are about: a new wish in the same words.
+
+    "What is the capital of France?" and "What is the capital of Spain?" are as alike as a turn
+    and its rephrasing. They are told apart by what was exchanged: a few content words for others
+    that look nothing like them, everything else being equal. A mended spelling, another function
+    word ("can" for "do") or manner ("briefly") is no other subject.
+    """
+    left, right = _WORDS.findall(folded(one)[:_LONG]), _WORDS.findall(folded(other)[:_LONG])
+    changes = [
+        (left[i:j], right[k:m])
+        for tag, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+        if tag != "equal"
+    ]
+    kept = len(left) - sum(len(gone) for gone, _ in changes)
+    return kept > 0 and bool(changes) and all(_exchanges(gone, new) for gone, new in changes)
+
+
+def _exchanges(gone: list[str], new: list[str]) -> bool:
+    words = [*gone, *new]
+    if not gone or not new or max(len(gone), len(new)) > _SUBJECT_WORDS:
+        return False
+    if any(word in MANNER or word.endswith("ly") for word in words):
+        return False
+    return _edits("".join(gone), "".join(new)) < _MENDED
 
 
 def folded(text: str) -> str:
@@ -58,6 +90,37 @@ def _words(one: str, other: str, idf: Mapping[str, float]) -> float:
 
 
 def _edits(one: str, other: str) -> float:
-    """Share of characters in matching runs; the sorted order makes it symmetric."""
-    first, second = sorted((one[:_LONG], other[:_LONG]))
-    return SequenceMatcher(None, first, second, autojunk=False).ratio()
+    """Share of the longer text that need not be edited to get the other."""
+    return 1 - edit_distance(one, other) / max(len(one), len(other))
+
+
+def edit_distance(one: str, other: str) -> int:
+    """Count the characters to insert, delete or replace to turn one text into the other.
+
+    One column of the classic table is held as the bits of two integers, so that each character
+    of ``other`` costs a handful of operations on integers of ``len(one)`` bits.
+
+    References:
+        Myers, "A Fast Bit-Vector Algorithm for Approximate String Matching Based on Dynamic
+        Programming", JACM 46(3), 1999; for the whole of both texts as in Hyyrö, "A Bit-Vector
+        Algorithm for Computing Levenshtein and Damerau Edit Distances", 2003, figure 3.
+    """
+    if not one:
+        return len(other)
+    places: dict[str, int] = {}
+    for place, character in enumerate(one):
+        places[character] = places.get(character, 0) | 1 << place
+    everywhere, last = (1 << len(one)) - 1, 1 << (len(one) - 1)
+    rises, falls, distance = everywhere, 0, len(one)
+    for character in other:
+        equal = places.get(character, 0)
+        diagonal = (((equal & rises) + rises) ^ rises) | equal | falls
+        rises_across = falls | ~(diagonal | rises) & everywhere
+        falls_across = rises & diagonal
+        distance += bool(rises_across & last) - bool(falls_across & last)
+        # The table's first row rises by one for each character of ``other``.
+        rises_across = (rises_across << 1 | 1) & everywhere
+        falls_across = falls_across << 1 & everywhere
+        rises = falls_across | ~(diagonal | rises_across) & everywhere
+        falls = rises_across & diagonal
+    return distance
