@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 import time
+from functools import partial
 
 from feedbackloop.dataset.port import Snapshots
 from feedbackloop.evaluation.port import Evaluator
@@ -171,11 +172,15 @@ def open_releases(settings: Settings) -> Releases:
 
 
 def open_adapters(settings: Settings) -> Adapters:
-    """Open the store of adapters: content-addressed folders under the home folder."""
-    from feedbackloop.promotion.filesystem import FolderAdapters
-    from feedbackloop.training.artefact import digest
+    """Open the store of adapters: content-addressed folders under the home folder.
 
-    return FolderAdapters(settings.home / "adapters", digest=digest)
+    What breaks a rule of ``training/artefact.py`` gets no digest, and so does not come in.
+    """
+    from feedbackloop.promotion.filesystem import FolderAdapters
+    from feedbackloop.training.safetensors import checked_digest
+
+    checked = partial(checked_digest, max_rank=settings.vllm.max_lora_rank)
+    return FolderAdapters(settings.home / "adapters", digest=checked)
 
 
 def open_policy_server(settings: Settings) -> PolicyServer:

@@ -7,6 +7,7 @@ from typing import Any
 from feedbackloop.events import (
     BASE,
     Alias,
+    AnyEvent,
     Arm,
     ChainHash,
     CompletionId,
@@ -108,3 +109,21 @@ def an_outcome(name: str = "c1", outcome: str = "copied", **changed: Any) -> Out
 def a_correction(name: str = "c1", correction: str = "four", **changed: Any) -> CorrectionGiven:
     """What the person wanted to read instead."""
     return CorrectionGiven(correction=correction, **_signal("correct", name, correction, changed))
+
+
+def voted(people: int) -> list[AnyEvent]:
+    """People who ask one thing each, and vote: every other one is content, and heard w1."""
+    events: list[AnyEvent] = []
+    for number in range(people):
+        name, who, content = f"c{number}", UserId(f"user-{number}"), number % 2 == 0
+        events.append(
+            a_completion(
+                name,
+                prompt=f"w{number % 40} w{number // 40}",
+                text="w1 w3" if content else "w2 w4",
+                user=who,
+                conversation=ConversationId(f"{number:016x}"),
+            )
+        )
+        events.append(a_thumb(name, Thumb.UP if content else Thumb.DOWN, user=who))
+    return events

@@ -143,7 +143,9 @@ class FolderAttempt:
                 earlier.rename(self.folder / name)
 
     def advance(self, done: int, of: int) -> None:
-        _write_whole(self.folder / _PROGRESS, msgspec.json.encode(done / max(of, 1)))
+        share = msgspec.json.encode(done / max(of, 1))
+        # Written at every step, and worth nothing after a crash.
+        _write_whole(self.folder / _PROGRESS, share, durable=False)
 
     def finish(self, facts: Mapping[str, object]) -> None:
         self._leave(_Result(facts=dict(facts)))
@@ -159,13 +161,14 @@ def _folder(home: Path, run: RunId, step: RunState, attempt: int) -> Path:
     return home / "runs" / run / step.value / f"attempt-{attempt}"
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def _write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Let a file appear with all of its content, or not at all."""
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     unfinished.replace(path)
 
 
