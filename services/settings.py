@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from feedbackloop.capture.retries import Rules
 from feedbackloop.errors import SettingsError
 
 _PREFIX = "FEEDBACKLOOP_"
@@ -150,6 +151,27 @@ class Vllm(Section):
 
     arguments: tuple[str, ...] = ()
     """More arguments for vLLM's server, as they are."""
+
+
+class Retries(Section):
+    """When a prompt says that an earlier completion failed."""
+
+    min_gap_seconds: Seconds = 1.0
+    """A prompt sooner than this after the reply is a client's, not a person's."""
+
+    max_gap_seconds: Seconds = 300.0
+    """A similar prompt later than this is another talk."""
+
+    max_askers: Count = 200
+    """A prompt that more people than this asked lately is a shared demo's or a load test's."""
+
+    def rules(self) -> Rules:
+        """Return the detector's rules."""
+        return Rules(
+            min_gap_seconds=self.min_gap_seconds,
+            max_gap_seconds=self.max_gap_seconds,
+            max_askers=self.max_askers,
+        )
 
 
 class Labels(Section):
@@ -298,6 +320,7 @@ class Settings(BaseSettings):
     sidecar: Sidecar = Sidecar()
     aliases: dict[str, AliasSettings] = {}
     vllm: Vllm = Vllm()
+    retries: Retries = Retries()
     labels: Labels = Labels()
     dataset: Dataset = Dataset()
     training: Training = Training()

@@ -12,6 +12,8 @@ from random import Random
 
 import msgspec
 
+from feedbackloop.capture.attribution import implied
+from feedbackloop.capture.retries import DEFAULT_RULES, Rules
 from feedbackloop.dataset.balance import down_sample
 from feedbackloop.dataset.dpo import dpo_rows
 from feedbackloop.dataset.kto import kto_rows
@@ -40,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         max_ratio: Most rows of the commoner label for each of the rarer.
         holdout_share: Share of people held out.
         seed: Of down-sampling.
+        retries: Thresholds of retry detection.
     """
 
     alias: Alias
@@ -51,6 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_ratio: float
     holdout_share: float
     seed: int = 0
+    retries: Rules = DEFAULT_RULES
 
 
 class Influence(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +128,7 @@ def build(gathering: Gathering, options: Options, *, secret: bytes) -> Snapshot:
         options: What else it depends on.
         secret: Holds people out; only its fingerprint is kept.
     """
-    known = gathering.until(options.until)
+    known = _with_retries(gathering.until(options.until), options.retries)
     window = [one for one in known.completions() if _in_window(one, options)]
     table = calibrate(window)
     trust = confidences(table)
@@ -220,6 +224,14 @@ def influence(weights: Iterable[tuple[str, float]]) -> Influence:
     total = sum(by_person.values())
     largest = max(by_person.values(), default=0.0)
     return Influence(people=len(by_person), largest_share=largest / total if total else 0.0)
+
+
+def _with_retries(known: Gathering, rules: Rules) -> Gathering:
+    """Add the retries that no sidecar saw alone; those that one saw have the same ids."""
+    completions = [one.completion for one in known.completions() if one.completion is not None]
+    for event in implied(completions, rules=rules):
+        known.add(event)
+    return known
 
 
 def _in_window(one: Gathered, options: Options) -> bool:
