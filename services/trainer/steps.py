@@ -68,6 +68,7 @@ async def _snapshot(settings: Settings, run: Run) -> Facts:
                 max_rows_per_user=dataset.max_rows_per_user,
                 max_ratio=dataset.max_ratio,
                 holdout_share=dataset.holdout_share,
+                retries=settings.retries.rules(),
             ),
             secret=keyring.load(settings.home)[keyring.DEFAULT].holdout,
             planning=Planning(limits=_limits(settings), configured=_configured(settings)),
