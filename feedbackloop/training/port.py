@@ -156,14 +156,23 @@ class Runs(Protocol):
 
     Promises, held by ``tests/contracts/test_runs.py``: at most one unexpired lease; the epoch
     grows with each new holder; a change under a stale epoch or version moves nothing.
+    An epoch is stale as soon as somebody else has taken the lease under a higher one.
     """
 
     async def acquire(self, owner: str, *, now: datetime, seconds: float) -> Lease | None:
         """Take or renew the lease; None if somebody else holds it."""
         ...
 
+    async def resign(self, lease: Lease) -> None:
+        """Let the next one lead at once; no effect if the lease is lost already."""
+        ...
+
     async def create(self, run: Run) -> Run:
-        """Insert ``run``, or return the run that has its (alias, slot) already."""
+        """Insert ``run``, or return the run that has its (alias, slot) already.
+
+        Raises:
+            StaleEpoch: If the epoch of ``run`` is stale.
+        """
         ...
 
     async def get(self, run: RunId) -> Run | None:
@@ -174,12 +183,16 @@ class Runs(Protocol):
         """Return runs, newest first."""
         ...
 
+    async def unfinished(self, alias: Alias) -> Sequence[Run]:
+        """Return every run of an alias that has not ended, oldest first."""
+        ...
+
     async def replace(self, before: Run, after: Run) -> Run:
         """Write ``after`` over ``before`` and return it with its version grown.
 
         Raises:
-            StaleEpoch: If the stored version is not ``before.version``, or its lease epoch is
-                above ``after.epoch``.
+            StaleEpoch: If the stored version is not ``before.version``, or ``after.epoch`` is
+                stale.
             ValueError: If the move is not legal.
         """
         ...

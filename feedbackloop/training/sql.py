@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     String,
     Table,
     UniqueConstraint,
@@ -27,7 +28,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from feedbackloop.errors import StaleEpoch, StateUnavailable
 from feedbackloop.events import Alias, RunId
 from feedbackloop.training.port import Lease
-from feedbackloop.training.run import Run, may_move
+from feedbackloop.training.run import FINAL, Run, may_move
 
 _T = TypeVar("_T")
 METADATA = MetaData()
@@ -66,6 +67,9 @@ class SqlRuns:
     async def acquire(self, owner: str, *, now: datetime, seconds: float) -> Lease | None:
         return await self._do(lambda: self._acquire(owner, now, now + timedelta(seconds=seconds)))
 
+    async def resign(self, lease: Lease) -> None:
+        await self._do(lambda: self._resign(lease))
+
     async def create(self, run: Run) -> Run:
         return await self._do(lambda: self._create(run))
 
@@ -73,7 +77,19 @@ class SqlRuns:
         return await self._do(lambda: self._get(run))
 
     async def list(self, alias: Alias | None = None, *, limit: int = 100) -> Sequence[Run]:
-        return await self._do(lambda: self._list(alias, limit))
+        query = select(RUNS.c.document).order_by(RUNS.c.created_at.desc(), RUNS.c.run)
+        if alias is not None:
+            query = query.where(RUNS.c.alias == alias)
+        return await self._do(lambda: self._runs(query.limit(limit)))
+
+    async def unfinished(self, alias: Alias) -> Sequence[Run]:
+        ended = [state.value for state in FINAL]
+        query = (
+            select(RUNS.c.document)
+            .where(RUNS.c.alias == alias, RUNS.c.state.not_in(ended))
+            .order_by(RUNS.c.created_at, RUNS.c.run)
+        )
+        return await self._do(lambda: self._runs(query))
 
     async def replace(self, before: Run, after: Run) -> Run:
         if after.state is not before.state and not may_move(before.state, after.state):
@@ -94,9 +110,20 @@ class SqlRuns:
             return None  # somebody else inserted the first lease
         return None if epoch is None else Lease(owner=owner, epoch=epoch, expires_at=until)
 
+    def _resign(self, lease: Lease) -> None:
+        with self._engine.begin() as connection:
+            # The owner goes and the row stays: the next epoch has to be higher.
+            connection.execute(
+                update(LEASE)
+                .where(LEASE.c.name == _LEADER)
+                .where(LEASE.c.owner == lease.owner, LEASE.c.epoch == lease.epoch)
+                .values(owner="")
+            )
+
     def _create(self, run: Run) -> Run:
         try:
             with self._engine.begin() as connection:
+                _fence(connection, run)
                 connection.execute(insert(RUNS).values(**_row(run)))
         except IntegrityError:
             with self._engine.begin() as connection:
@@ -112,16 +139,14 @@ class SqlRuns:
             document = found.scalar_one_or_none()
         return None if document is None else _run(document)
 
-    def _list(self, alias: Alias | None, limit: int) -> Sequence[Run]:
-        query = select(RUNS.c.document).order_by(RUNS.c.created_at.desc(), RUNS.c.run)
-        if alias is not None:
-            query = query.where(RUNS.c.alias == alias)
+    def _runs(self, query: Select[bytes]) -> Sequence[Run]:
         with self._engine.begin() as connection:
-            return [_run(document) for document in connection.execute(query.limit(limit)).scalars()]
+            return [_run(document) for document in connection.execute(query).scalars()]
 
     def _replace(self, before: Run, after: Run) -> Run:
         grown = msgspec.structs.replace(after, version=before.version + 1)
         with self._engine.begin() as connection:
+            _fence(connection, after)
             moved = connection.execute(
                 update(RUNS)
                 .where(RUNS.c.run == before.run, RUNS.c.version == before.version)
@@ -140,7 +165,7 @@ def _take_lease(connection: Connection, owner: str, now: datetime, until: dateti
         first = insert(LEASE).values(name=_LEADER, owner=owner, epoch=1, expires_at=until)
         connection.execute(first)
         return 1
-    if row.owner != owner and _utc(row.expires_at) > now:
+    if row.owner not in ("", owner) and _utc(row.expires_at) > now:
         return None
     epoch: int = row.epoch if row.owner == owner else row.epoch + 1
     taken = connection.execute(
@@ -151,6 +176,18 @@ def _take_lease(connection: Connection, owner: str, now: datetime, until: dateti
         .values(owner=owner, epoch=epoch, expires_at=until)
     )
     return epoch if taken.rowcount == 1 else None
+
+
+def _fence(connection: Connection, run: Run) -> None:
+    """Hold the lease still for the rest of the transaction, and refuse whoever lost it.
+
+    Raises:
+        StaleEpoch: If the lease was taken under a higher epoch.
+    """
+    query = select(LEASE.c.epoch).where(LEASE.c.name == _LEADER).with_for_update(read=True)
+    epoch = connection.execute(query).scalar_one_or_none()
+    if epoch is not None and epoch > run.epoch:
+        raise StaleEpoch(f"lease {run.epoch} is over: {epoch} is in force")
 
 
 def _row(run: Run) -> dict[str, object]:

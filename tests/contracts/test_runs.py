@@ -127,6 +127,56 @@ async def test_a_leader_that_slept_past_its_lease_moves_nothing(runs: Runs) -> N
         await runs.replace(moved, changed(moved, RunState.EVALUATE, epoch=1))
 
 
+async def test_a_leader_that_was_replaced_moves_nothing_that_nobody_touched_since(
+    runs: Runs,
+) -> None:
+    """The new leader has just begun, and already decides alone."""
+    await runs.acquire("ann", now=NOON, seconds=60)
+    run = await runs.create(a_run())
+    await runs.acquire("bob", now=NOON + timedelta(seconds=61), seconds=60)
+
+    with pytest.raises(StaleEpoch):
+        await runs.replace(run, changed(run, RunState.TRAIN, epoch=1))
+    with pytest.raises(StaleEpoch):
+        await runs.create(a_run("run-2", epoch=1))
+
+    assert await runs.list() == [run]
+
+
+async def test_a_leader_that_resigns_is_followed_at_once(runs: Runs) -> None:
+    """A restart must not stop the loop for as long as a lease lasts."""
+    lease = await runs.acquire("ann", now=NOON, seconds=60)
+    assert lease is not None
+
+    await runs.resign(lease)
+    following = await runs.acquire("bob", now=NOON, seconds=60)
+
+    assert following is not None
+    assert following.epoch == lease.epoch + 1
+
+
+async def test_resigning_a_lost_lease_takes_nothing_from_the_next_leader(runs: Runs) -> None:
+    """A process may be paused just before it says goodbye."""
+    lease = await runs.acquire("ann", now=NOON, seconds=60)
+    assert lease is not None
+    later = NOON + timedelta(seconds=61)
+    await runs.acquire("bob", now=later, seconds=60)
+
+    await runs.resign(lease)
+
+    assert await runs.acquire("cid", now=later, seconds=60) is None
+
+
+async def test_no_unfinished_run_is_forgotten_however_many_followed(runs: Runs) -> None:
+    """A page of the newest runs is for people; the scheduler has to see every one through."""
+    await runs.create(a_run("run-0", state=RunState.CANARY))
+    for n in range(1, 4):
+        moment = NOON + timedelta(hours=n)
+        await runs.create(a_run(f"run-{n}", state=RunState.REFUSED, created_at=moment))
+
+    assert [run.run for run in await runs.unfinished(ALIAS)] == ["run-0"]
+
+
 async def test_a_run_cannot_leave_its_end(runs: Runs) -> None:
     """Refused is refused: another try is another run."""
     run = await runs.create(a_run(state=RunState.REFUSED))
