@@ -38,6 +38,10 @@ class Manners:
     tries: int = 3
 
 
+USUAL = Manners()
+"""How people are unless somebody says otherwise."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reaction:
     """What one person does about one reply.
