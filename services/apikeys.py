@@ -69,7 +69,7 @@ class ApiKeys:
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, ApiKey] = {}
 
-    def caller(self, authorization: bytes | None, scope: Scope) -> Caller:
+    def caller(self, authorization: str, scope: Scope) -> Caller:
         """Say who holds the bearer key of an ``Authorization`` header.
 
         Raises:
@@ -77,7 +77,7 @@ class ApiKeys:
         """
         if not self._required:
             return ANYONE
-        key = self._find(authorization or b"")
+        key = self._find(authorization)
         if key is None:
             raise RequestError("incorrect or missing API key", status=401, code="invalid_api_key")
         if scope not in key.scopes:
@@ -86,16 +86,16 @@ class ApiKeys:
             )
         return Caller(tenant=key.tenant, scopes=key.scopes, key=key.id)
 
-    def _find(self, authorization: bytes) -> ApiKey | None:
-        kind, _, text = authorization.partition(b" ")
-        if kind.lower() != b"bearer":
+    def _find(self, authorization: str) -> ApiKey | None:
+        kind, _, text = authorization.partition(" ")
+        if kind.lower() != "bearer":
             return None
         text = text.strip()
         self._refresh()
-        key = self._keys.get(_id(text.decode("latin-1")))
+        key = self._keys.get(_id(text))
         # An unknown id costs the same comparison as a wrong secret.
         expected = key.digest if key is not None else "0" * 64
-        same = hmac.compare_digest(sha256(text).hexdigest(), expected)
+        same = hmac.compare_digest(sha256(text.encode()).hexdigest(), expected)
         return key if same else None
 
     def _refresh(self) -> None:

@@ -6,10 +6,14 @@ series ``forget_release`` removes when it is collected.
 
 import logging
 import sys
+from collections.abc import Mapping
+from functools import lru_cache
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
+
+from feedbackloop.events import Alias, ReleaseName
 
 _RELEASE = ["alias", "release", "arm"]
 
@@ -22,11 +26,6 @@ REFUSED = Counter(
     "feedbackloop_requests_refused_total",
     "Requests answered by the sidecar itself with an error, before any release was chosen.",
     labelnames=["code"],
-)
-IN_FLIGHT = Gauge(
-    "feedbackloop_inflight",
-    "Completion requests under way.",
-    labelnames=["release"],
 )
 FIRST_BYTE_SECONDS = Histogram(
     "feedbackloop_ttft_seconds",
@@ -120,17 +119,61 @@ RUNS = Counter(
 IS_LEADER = Gauge("feedbackloop_leader", "1 while this scheduler leads.")
 TICK_ERRORS = Counter("feedbackloop_tick_errors_total", "Exceptions in the scheduler's tick.")
 
+IN_FLIGHT = Gauge(
+    "feedbackloop_inflight",
+    "Completion requests under way.",
+    labelnames=["release"],
+)
+
 _WITH_RELEASE: tuple[MetricWrapperBase, ...] = (
     REQUESTS,
-    IN_FLIGHT,
     FIRST_BYTE_SECONDS,
     REPLY_SECONDS,
     OUTCOMES,
 )
 
 
+class ReleaseSeries:
+    """The series of one alias, release and arm, looked up once: that costs more than counting."""
+
+    def __init__(self, alias: str, release: str, arm: str) -> None:
+        self._labels = (alias, release, arm)
+        self._first_byte = FIRST_BYTE_SECONDS.labels(*self._labels)
+        self._reply = REPLY_SECONDS.labels(*self._labels)
+        self._complete = OUTCOMES.labels(*self._labels, "complete")
+        self._ok = REQUESTS.labels(*self._labels, "200")
+
+    def ended(
+        self, *, code: str, outcome: str, first_seconds: float | None, seconds: float
+    ) -> None:
+        """Count one reply."""
+        ok = code == "200"
+        (self._ok if ok else REQUESTS.labels(*self._labels, code)).inc()
+        complete = outcome == "complete"
+        (self._complete if complete else OUTCOMES.labels(*self._labels, outcome)).inc()
+        if first_seconds is not None:
+            self._first_byte.observe(first_seconds)
+        self._reply.observe(seconds)
+
+
+@lru_cache(maxsize=1_024)
+def release_series(alias: str, release: str, arm: str) -> ReleaseSeries:
+    """Return the series of a release on one side of a rollout."""
+    return ReleaseSeries(alias, release, arm)
+
+
+def show_routes(in_flight: Mapping[ReleaseName, int], epochs: Mapping[Alias, int]) -> None:
+    """Set what a scrape reads: requests under way by release, and epochs by alias."""
+    IN_FLIGHT.clear()
+    for release, count in in_flight.items():
+        IN_FLIGHT.labels(release).set(count)
+    for alias, epoch in epochs.items():
+        EPOCH.labels(alias).set(epoch)
+
+
 def forget_release(release: str) -> None:
     """Remove the series of a release that was collected."""
+    release_series.cache_clear()
     for metric in _WITH_RELEASE:
         metric.remove_by_labels({"release": release})
 

@@ -1,0 +1,236 @@
+"""Start and stop the sidecar: ``python -m services.sidecar``."""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import sys
+import time
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager
+from random import Random
+
+import msgspec
+import structlog
+import uvicorn
+import uvloop
+
+from feedbackloop.capture.attribution import Attribution
+from feedbackloop.errors import FeedbackLoopError, SettingsError
+from feedbackloop.events import Alias
+from feedbackloop.log.port import Spool
+from services import telemetry, wiring
+from services.apikeys import ApiKeys
+from services.keyring import LiveKeyring
+from services.settings import Settings, load
+from services.sidecar.app import Public, make_admin
+from services.sidecar.caller import Identities
+from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remember
+from services.sidecar.parts import Parts
+from services.sidecar.readiness import Readiness, Unmanaged, watch
+from services.sidecar.recording import Recorder
+from services.sidecar.router import Router
+from services.sidecar.upstream import Upstream
+
+log = structlog.get_logger()
+
+_KEEPALIVE_SECONDS = 75
+_KEYRING_SECONDS = 5.0
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: there are two in one process."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def check(settings: Settings) -> None:
+    """Refuse to answer strangers without keys.
+
+    Raises:
+        SettingsError: If no key is needed and an address is not loopback.
+    """
+    if settings.keys.required:
+        return
+    for name in ("bind", "admin_bind"):
+        host, _ = split(getattr(settings.sidecar, name))
+        if not _is_loopback(host):
+            raise SettingsError(
+                f"FEEDBACKLOOP_KEYS__REQUIRED: may be false only on loopback, and "
+                f"FEEDBACKLOOP_SIDECAR__{name.upper()} is {host}"
+            )
+    log.warning("keys_not_required", reason="every caller on this machine is tenant default")
+
+
+def split(address: str) -> tuple[str, int]:
+    """Take ``host:port`` apart; brackets around IPv6 go."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def make_parts(settings: Settings, keyring: LiveKeyring, spool: Spool, server: Upstream) -> Parts:
+    """Build everything that answering takes."""
+    bases = {Alias(alias): one.base for alias, one in settings.aliases.items()}
+    router = Router(bases)
+    convergence = Unmanaged(router)
+    guarded = settings.sidecar.upstream_guard == "required"
+    return Parts(
+        name=settings.sidecar.name,
+        router=router,
+        server=server,
+        recorder=Recorder(
+            spool,
+            wait_seconds=settings.sidecar.capture_wait_seconds,
+            vote_wait_seconds=settings.sidecar.vote_wait_seconds,
+        ),
+        identities=Identities(keyring, lifetime_seconds=settings.keys.receipt_lifetime_seconds),
+        keys=ApiKeys(settings.home / "keys" / "api-keys.json", required=settings.keys.required),
+        convergence=convergence,
+        readiness=Readiness(convergence, guarded=guarded),
+        clock=time.time_ns,
+        max_body_bytes=settings.sidecar.max_body_bytes,
+        passed_on=frozenset(settings.sidecar.passed_on),
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM, then let what runs come to its end."""
+    sidecar = settings.sidecar
+    keyring = LiveKeyring(settings.home)
+    spool = wiring.open_spool(settings, sidecar.name)
+    forwarder = await _make_forwarder(settings, keyring, spool)
+    server = Upstream(
+        settings.upstream(),
+        connect_seconds=sidecar.upstream_connect_seconds,
+        idle_seconds=sidecar.upstream_idle_seconds,
+    )
+    async with AsyncExitStack() as stack:
+        stack.callback(spool.close)
+        await stack.enter_async_context(server)
+        parts = make_parts(settings, keyring, spool, server)
+        tasks = [
+            asyncio.create_task(
+                watch(
+                    parts.readiness,
+                    server,
+                    parts.router,
+                    mirror=not settings.aliases,
+                    seconds=sidecar.converge_seconds,
+                )
+            ),
+            asyncio.create_task(_refresh(keyring)),
+        ]
+        forwarder.start()
+        await _serve(settings, parts)
+        for task in tasks:
+            task.cancel()
+        drained = await asyncio.to_thread(forwarder.stop, drain_seconds=sidecar.drain_seconds)
+        log.info("stopped", drained=drained)
+
+
+async def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> Forwarder:
+    name = settings.sidecar.name
+    event_log = wiring.open_log(settings, partition=name)
+    attribution = Attribution()
+    await remember(event_log, name, attribution)
+    letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
+    translator = Translator(keyring, attribution, letters)
+    # Not for secrets: it spreads the waiting times of sidecars that lost one broker.
+    return Forwarder(spool, event_log, translator, random=Random())  # noqa: S311
+
+
+async def _refresh(keyring: LiveKeyring) -> None:
+    """Follow the keyring's file, for ever."""
+    while True:
+        await asyncio.sleep(_KEYRING_SECONDS)
+        try:
+            keyring.refresh()
+        except (SettingsError, OSError) as error:
+            log.error("keyring_not_read", error=str(error))  # noqa: TRY400  # its message says it all
+
+
+async def _serve(settings: Settings, parts: Parts) -> None:
+    """Answer on both listeners until SIGTERM; the admin one answers longest."""
+    drain_seconds = settings.sidecar.drain_seconds
+    public, admin = (_listen(a) for a in (settings.sidecar.bind, settings.sidecar.admin_bind))
+    front = _server(Public(parts), drain_seconds)
+    back = _server(make_admin(parts), 1)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(front.serve(sockets=[public]))
+    watching = asyncio.create_task(back.serve(sockets=[admin]))
+    ready = {"ready": {"sidecar": _address(public), "admin": _address(admin)}}
+    sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
+    sys.stdout.flush()
+    await stop.wait()
+    log.info("draining", in_flight=sum(parts.router.counts().values()))
+    parts.readiness.draining = True
+    front.should_exit = True
+    await serving
+    back.should_exit = True
+    await watching
+
+
+def _server(app: object, drain_seconds: float) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]  # uvicorn's type is narrower than ASGI
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=_KEEPALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        )
+    )
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = split(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise SettingsError(f"{address} cannot be bound: {error.strerror}") from error
+    listener.listen(2_048)
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def main() -> int:
+    """Run the sidecar; return its exit status."""
+    telemetry.set_up_logs()
+    try:
+        settings = load()
+        check(settings)
+        uvloop.run(run(settings))
+    except SettingsError as error:
+        log.error("wrong_settings", error=str(error))  # noqa: TRY400  # its message says it all
+        return 2
+    except FeedbackLoopError:
+        log.exception("sidecar_failed")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

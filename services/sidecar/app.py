@@ -1,0 +1,96 @@
+"""The two applications: the public one, completion path in front, and the admin one."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from feedbackloop import __version__
+from feedbackloop.errors import RequestError
+from services import telemetry
+from services.guard import Application, Receive, Scope, Send
+from services.sidecar import answers, routes
+from services.sidecar.parts import Parts
+from services.sidecar.passing import Passing
+from services.sidecar.proxy import ENDPOINTS, Proxy
+
+
+class Public:
+    """Completions and what is passed on by raw ASGI, everything else by FastAPI."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._proxy = Proxy(parts)
+        self._passing = Passing(parts)
+        self._passed_on = parts.passed_on
+        self._rest: Application = make_public(parts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The scope's path decides, never a URL made from the Host header.
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path in ENDPOINTS:
+            await self._proxy(scope, receive, send)
+        elif scope["type"] == "http" and path in self._passed_on:
+            await self._passing(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+
+def make_public(parts: Parts) -> FastAPI:
+    """Make the application for feedback and models."""
+    app = FastAPI(title="feedbackloop sidecar", version=__version__, redoc_url=None, docs_url=None)
+    app.include_router(routes.feedback_routes(parts))
+    app.include_router(routes.model_routes(parts))
+    _speak_openai(app)
+    return app
+
+
+def make_admin(parts: Parts) -> FastAPI:
+    """Make the application for operators and for the scheduler."""
+    app = FastAPI(title="feedbackloop sidecar: admin", version=__version__, redoc_url=None)
+    app.include_router(routes.admin_routes(parts))
+    _speak_openai(app)
+    return app
+
+
+def _speak_openai(app: FastAPI) -> None:
+    """Answer every error in OpenAI's shape."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        fault = _fault(error)
+        if request.url.path.startswith("/v1/feedback"):
+            telemetry.FEEDBACK_REFUSED.labels(str(fault.status)).inc()
+        return Response(
+            answers.error_body(fault),
+            status_code=fault.status,
+            headers=answers.error_headers(fault),
+            media_type="application/json",
+        )
+
+    for kind in (RequestError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, refused)
+
+
+def _fault(error: Exception) -> RequestError:
+    match error:
+        case RequestError():
+            return error
+        case HTTPException(status_code=405):
+            return RequestError("method not allowed", status=405, code="method_not_allowed")
+        case HTTPException(status_code=status):
+            return RequestError("no such route", status=status, code="not_found")
+        case RequestValidationError():
+            first: dict[str, Any] = dict(error.errors()[0])
+            param = str(first["loc"][-1])
+            return RequestError(
+                f"{param}: {first['msg']}", status=422, param=param, code="invalid_parameter"
+            )
+        case _:
+            raise error
+
+
+def openapi(app: FastAPI) -> bytes:
+    """Return the description of an application, as JSON."""
+    return msgspec.json.encode(app.openapi())

@@ -1,0 +1,91 @@
+"""What the sidecar reads of a completion request; the rest stays bytes."""
+
+import re
+from typing import Literal
+
+import msgspec
+
+from feedbackloop.errors import RequestError
+from feedbackloop.events import JsonObject
+
+Endpoint = Literal["chat", "completions"]
+
+_NOTHING = msgspec.Raw(b"null")
+_AT = re.compile(r" - at `\$\.(\w+)|field `(\w+)`$")
+
+
+class _Message(msgspec.Struct):
+    role: str = ""
+    content: msgspec.Raw = _NOTHING
+
+
+class _Request(msgspec.Struct):
+    model: str
+    user: str | None = None
+    safety_identifier: str | None = None
+    stream: bool | None = None
+    prompt: msgspec.Raw = _NOTHING
+
+
+class _ChatRequest(_Request, kw_only=True):
+    messages: list[_Message]
+
+
+_chat = msgspec.json.Decoder(_ChatRequest)
+_completions = msgspec.json.Decoder(_Request)
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A completion request, as far as routing and identity need it.
+
+    Attributes:
+        user: Whom the request names as its end user, or None.
+        opening: The messages that a conversation is known by: all that come before the first
+            user turn, and that turn.
+    """
+
+    model: str
+    user: str | None
+    streamed: bool
+    opening: tuple[JsonObject, ...]
+
+
+def read(body: bytes, endpoint: Endpoint) -> Asked:
+    """Read a request.
+
+    Raises:
+        RequestError: 400 if it is no JSON object or one of these fields is wrong; it names it.
+    """
+    try:
+        if endpoint == "chat":
+            chat = _chat.decode(body)
+            return _asked(chat, _opening(chat.messages))
+        request = _completions.decode(body)
+        return _asked(request, ({"role": "user", "content": msgspec.json.decode(request.prompt)},))
+    except msgspec.ValidationError as error:
+        match = _AT.search(str(error))
+        param = next(filter(None, match.groups()), None) if match is not None else None
+        raise RequestError(str(error), status=400, param=param, code="invalid_type") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError(
+            f"the body is not JSON: {error}", status=400, code="invalid_json"
+        ) from error
+
+
+def _asked(request: _Request, opening: tuple[JsonObject, ...]) -> Asked:
+    return Asked(
+        model=request.model,
+        user=request.user or request.safety_identifier or None,
+        streamed=bool(request.stream),
+        opening=opening,
+    )
+
+
+def _opening(messages: list[_Message]) -> tuple[JsonObject, ...]:
+    opening = []
+    for message in messages:
+        content = msgspec.json.decode(message.content)
+        opening.append({"role": message.role, "content": content})
+        if message.role == "user":
+            break
+    return tuple(opening)

@@ -1,0 +1,119 @@
+"""Who asks: the tenant, the person and the conversation behind a request, and its receipt."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from feedbackloop.capture import identity, receipt
+from feedbackloop.capture.identity import Keyring, TenantKeys
+from feedbackloop.capture.receipt import PREFIXES, Receipt
+from feedbackloop.errors import RequestError
+from feedbackloop.events import Alias, CompletionId, ConversationId, TenantId, UserId
+from feedbackloop.serving.routing import Pick
+from services.sidecar.asked import Asked, Endpoint
+
+USER_HEADER = "x-feedbackloop-user"
+CONVERSATION_HEADER = "x-feedbackloop-conversation"
+
+RandomBytes = Callable[[int], bytes]
+
+
+class Who(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a completion is for.
+
+    Attributes:
+        conversation: The talk that it belongs to.
+        user: The person's pseudonym, if the request named one.
+    """
+
+    tenant: TenantId
+    conversation: ConversationId
+    user: UserId | None
+
+    @property
+    def unit(self) -> str:
+        """What is assigned to an arm: the person, or else the conversation."""
+        return self.user or self.conversation
+
+
+class Identities:
+    """Pseudonyms and receipts under the tenants' keys."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        *,
+        lifetime_seconds: float,
+        random: RandomBytes = secrets.token_bytes,
+    ) -> None:
+        self._keyring = keyring
+        self._lifetime_seconds = lifetime_seconds
+        self._random = random
+
+    def identify(self, tenant: TenantId, headers: Mapping[str, str], asked: Asked) -> Who:
+        """Name the person and the conversation of a request."""
+        keys = self._keys(tenant)
+        named = headers.get(USER_HEADER) or asked.user
+        user = identity.pseudonym(keys, named) if named else None
+        conversation = identity.conversation(
+            keys,
+            named=headers.get(CONVERSATION_HEADER) or None,
+            user=user,
+            messages=asked.opening,
+        )
+        return Who(tenant=tenant, conversation=conversation, user=user)
+
+    def issue(self, who: Who, alias: Alias, pick: Pick, *, minute: int) -> str:
+        """Sign the receipt of a completion; return it without OpenAI's prefix."""
+        said = Receipt(
+            nonce=self._random(8),
+            conversation=who.conversation,
+            user=who.user,
+            alias=receipt.alias_hash(alias),
+            release_seq=pick.served.seq,
+            arm=pick.arm,
+            propensity=pick.propensity,
+            minute=minute,
+        )
+        return receipt.issue(said, self._keys(who.tenant), who.tenant)
+
+    def check(
+        self, completion_id: CompletionId, tenant: TenantId, user: str | None, *, now: datetime
+    ) -> Receipt:
+        """Read a completion id that comes back with feedback.
+
+        Raises:
+            RequestError: 404 if it has no form of ours, 403 if it is another tenant's or user's,
+                410 if it has expired.
+        """
+        keys = self._keys(tenant)
+        said = receipt.check(
+            completion_id, keys, tenant, now=now, lifetime_seconds=self._lifetime_seconds
+        )
+        if user and said.user is not None and identity.pseudonym(keys, user) != said.user:
+            raise RequestError(
+                "user is not the one who was served this completion",
+                status=403,
+                param="user",
+                code="completion_not_yours",
+            )
+        return said
+
+    def pseudonym(self, tenant: TenantId, user: str) -> UserId:
+        """Name a person without telling who it is."""
+        return identity.pseudonym(self._keys(tenant), user)
+
+    def _keys(self, tenant: TenantId) -> TenantKeys:
+        keys = self._keyring.get(tenant)
+        if keys is None:
+            raise RequestError(
+                f"tenant {tenant} has no keys here", status=403, code="unknown_tenant"
+            )
+        return keys
+
+
+def completion_id(endpoint: Endpoint, text: str) -> CompletionId:
+    """Write a receipt as the id that vLLM puts into its reply."""
+    return CompletionId(PREFIXES[endpoint] + text)

@@ -1,0 +1,38 @@
+"""What the sidecar's applications are made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.apikeys import ApiKeys
+from services.sidecar.caller import Identities
+from services.sidecar.readiness import Readiness
+from services.sidecar.recording import Recorder
+from services.sidecar.router import Convergence, Router
+from services.sidecar.upstream import Upstream
+
+Clock = Callable[[], int]
+"""Nanoseconds since 1970, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that answering a request takes.
+
+    Attributes:
+        name: Of this sidecar.
+        server: The vLLM behind it.
+        max_body_bytes: Largest request body.
+        passed_on: OpenAI's routes that are passed on and not recorded.
+    """
+
+    name: str
+    router: Router
+    server: Upstream
+    recorder: Recorder
+    identities: Identities
+    keys: ApiKeys
+    convergence: Convergence
+    readiness: Readiness
+    clock: Clock
+    max_body_bytes: int
+    passed_on: frozenset[str] = frozenset()
