@@ -31,7 +31,9 @@ def compiled(markers: Markers = MARKERS) -> Mapping[Marker, Pattern[str]]:
 
 def heads(turn: str, pattern: Pattern[str]) -> bool:
     """Say whether a turn begins with a marker."""
-    return pattern.match(_head(turn)) is not None
+    # "Mais" is a French "but" and a Portuguese "more": what is skipped may itself be the marker.
+    whole = turn.translate(_PLAIN)[:_READ].lstrip(_OPENING + ".!?;:\n")
+    return any(pattern.match(head) is not None for head in (whole, _head(turn)))
 
 
 def objects(turn: str, markers: Mapping[Marker, Pattern[str]]) -> bool:
