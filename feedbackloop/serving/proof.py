@@ -22,10 +22,12 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """What a replica says to one probe.
 
     Attributes:
+        probe: The gate's record.
         logp: Summed log-probability of the probe's completion under the release, in nats.
         base_logp: The same under the base.
     """
 
+    probe: Probe
     logp: float
     base_logp: float
 
@@ -48,61 +50,49 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     applied: float = 0.0
 
 
-def judge(probes: Sequence[Probe], measured: Sequence[Measured], *, tolerance: float) -> Proof:
+def prove(measured: Sequence[Measured], *, tolerance: float) -> Proof:
     """Compare what a replica measured with what the gate recorded.
 
     A release is proven if it finds the probes' completions as likely as the gate did, if it
-    differs from the base by more than noise, and if that difference is the recorded one:
-    the slope through the origin of measured over recorded shifts lies around 1. Slight adapters
-    pass the first test even when they are not applied, so all three are needed.
+    differs from the base by more than noise, and if that difference is the recorded one: the
+    slope through the origin of measured over recorded shifts lies around 1. A slight adapter
+    passes the first test even when it is not applied, so all three are needed.
 
     Args:
-        probes: The gate's record.
-        measured: One for each probe, in the same order.
+        measured: One for each probe.
         tolerance: Largest mean difference from the record, in nats per token.
-
-    Raises:
-        ValueError: If there is not one measurement for each probe.
     """
-    if not probes:
+    tokens = sum(one.probe.tokens for one in measured)
+    if not tokens:
         return Proof(proven=False, reason="the gate recorded no probes: nothing can be proven")
-    pairs = list(zip(probes, measured, strict=True))
-    tokens = sum(probe.tokens for probe in probes)
-    difference = sum(abs(seen.logp - probe.logp) for probe, seen in pairs) / tokens
-    recorded = [probe.logp - probe.base_logp for probe in probes]
-    shifts = [seen.logp - seen.base_logp for seen in measured]
-    shift = sum(abs(nats) for nats in shifts) / tokens
+    recorded = [one.probe.logp - one.probe.base_logp for one in measured]
+    shifts = [one.logp - one.base_logp for one in measured]
     scale = sum(nats * nats for nats in recorded)
-    applied = sum(a * b for a, b in zip(recorded, shifts, strict=True)) / scale if scale else 0.0
-    flaw = _flaw(difference, shift, applied, tolerance=tolerance, recorded=recorded, tokens=tokens)
-    return Proof(
-        proven=flaw is None,
-        reason=flaw or f"{difference:.4f} nats per token from the gate's record",
-        difference=difference,
-        shift=shift,
-        applied=applied,
+    if not scale > (NOISE_LOGP * tokens) ** 2 / len(measured):
+        return Proof(
+            proven=False, reason="the gate saw no difference from the base: nothing can be proven"
+        )
+    found = Proof(
+        proven=True,
+        reason="",
+        difference=sum(abs(one.logp - one.probe.logp) for one in measured) / tokens,
+        shift=sum(abs(nats) for nats in shifts) / tokens,
+        applied=sum(a * b for a, b in zip(recorded, shifts, strict=True)) / scale,
     )
+    flaw = _flaw(found, tolerance=tolerance)
+    reason = flaw or f"{found.difference:.4f} nats per token from the gate's record"
+    return msgspec.structs.replace(found, proven=flaw is None, reason=reason)
 
 
-def _flaw(  # noqa: PLR0913  # the numbers of one proof
-    difference: float,
-    shift: float,
-    applied: float,
-    *,
-    tolerance: float,
-    recorded: Sequence[float],
-    tokens: int,
-) -> str | None:
+def _flaw(found: Proof, *, tolerance: float) -> str | None:
     """Name the first test that fails. Each is written so that a NaN fails it."""
-    if not sum(abs(nats) for nats in recorded) / tokens > NOISE_LOGP:
-        return "the gate's record shows no difference from the base: nothing can be proven"
-    if not shift > NOISE_LOGP:
-        return "the adapter does nothing: its probes come out as on the base"
-    if not difference <= tolerance:
+    if not found.shift > NOISE_LOGP:
+        return "the adapter is not applied: its probes come out as on the base"
+    if not found.difference <= tolerance:
         return (
-            f"probes are {difference:.3f} nats per token off the gate's record, "
+            f"it speaks otherwise than at the gate: {found.difference:.3f} nats per token off, "
             f"and {tolerance:g} are allowed"
         )
-    if not _LEAST_APPLIED <= applied <= _MOST_APPLIED:
-        return f"{applied:.0%} of the shift from the base that the gate recorded is applied"
+    if not _LEAST_APPLIED <= found.applied <= _MOST_APPLIED:
+        return f"{found.applied:.0%} of the difference from the base that the gate saw is there"
     return None
