@@ -6,8 +6,10 @@ into a mounted secret that all sidecars share.
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -60,12 +62,48 @@ def new_keys() -> TenantKeys:
     )
 
 
+class LiveKeyring(Mapping[TenantId, TenantKeys]):
+    """The keyring as it is in the file, for a process that runs while keys are added.
+
+    Looking up costs what a dictionary costs; ``refresh`` costs one look at the file's date.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._tenants = load(home)
+        self._seen = _stamp(home)
+
+    def refresh(self) -> bool:
+        """Read the file again if it changed; say whether it did.
+
+        Raises:
+            SettingsError: As ``load``; the keys that were known stay in use.
+        """
+        stamp = _stamp(self._home)
+        if stamp == self._seen:
+            return False
+        self._tenants = load(self._home)
+        self._seen = stamp
+        return True
+
+    def __getitem__(self, tenant: TenantId) -> TenantKeys:
+        return self._tenants[tenant]
+
+    def __iter__(self) -> Iterator[TenantId]:
+        return iter(self._tenants)
+
+    def __len__(self) -> int:
+        return len(self._tenants)
+
+
 def add(home: Path, tenant: TenantId) -> TenantKeys:
     """Return a tenant's secrets; make them if it has none yet."""
-    tenants = load(home)
-    if tenant not in tenants:
-        tenants[tenant] = new_keys()
-        _replace(path(home), KeyFile(tenants=tenants))
+    load(home)
+    with _locked(home):
+        tenants = load(home)
+        if tenant not in tenants:
+            tenants[tenant] = new_keys()
+            _replace(path(home), KeyFile(tenants=tenants))
     return tenants[tenant]
 
 
@@ -75,17 +113,35 @@ def rotate(home: Path, tenant: TenantId) -> str:
     Raises:
         SettingsError: If there is no such tenant.
     """
-    tenants = load(home)
-    if tenant not in tenants:
-        raise SettingsError(f"no tenant {tenant}: the keyring has {', '.join(sorted(tenants))}")
-    keys = tenants[tenant]
-    current = secrets.token_hex(2)
-    while current in keys.receipts:
+    load(home)
+    with _locked(home):
+        tenants = load(home)
+        if tenant not in tenants:
+            raise SettingsError(f"no tenant {tenant}: the keyring has {', '.join(sorted(tenants))}")
+        keys = tenants[tenant]
         current = secrets.token_hex(2)
-    receipts = {**keys.receipts, current: secrets.token_bytes(_KEY_BYTES)}
-    tenants[tenant] = msgspec.structs.replace(keys, current=current, receipts=receipts)
-    _replace(path(home), KeyFile(tenants=tenants))
+        while current in keys.receipts:
+            current = secrets.token_hex(2)
+        receipts = {**keys.receipts, current: secrets.token_bytes(_KEY_BYTES)}
+        tenants[tenant] = msgspec.structs.replace(keys, current=current, receipts=receipts)
+        _replace(path(home), KeyFile(tenants=tenants))
     return current
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Hold off everybody else who would change the keyring."""
+    handle = os.open(path(home).with_name("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _stamp(home: Path) -> tuple[int, int]:
+    found = path(home).stat()
+    return found.st_mtime_ns, found.st_ino
 
 
 def _create(file: Path, content: KeyFile) -> None:
@@ -94,10 +150,20 @@ def _create(file: Path, content: KeyFile) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(unfinished, file)
     unfinished.unlink()
+    _sync_folder(file.parent)
 
 
 def _replace(file: Path, content: KeyFile) -> None:
     _write(file, content).replace(file)
+    _sync_folder(file.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _write(file: Path, content: KeyFile) -> Path:

@@ -43,6 +43,10 @@ class Attribution:
         self._ask(second)
         return next(self._implications(second), None)
 
+    def __len__(self) -> int:
+        """Count the prompts that are remembered."""
+        return sum(len(known) for key, known in self._recent.items() if key[0] == "prompt")
+
     def _implications(self, second: Sketch) -> Iterator[PromptRetried | OutcomeReported]:
         crowd = self._crowd(second)
         for first in self._candidates(second):

@@ -7,8 +7,11 @@ ids are made from what an event is about, so that a repeated event counts once.
 
 import asyncio
 import contextlib
+import os
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 
@@ -28,6 +31,8 @@ from services import telemetry
 log = structlog.get_logger()
 
 _BATCH = 500
+_BATCH_BYTES = 8 * 2**20
+_PATIENCE_SECONDS = 3_600.0  # longer than a reply takes: after that its end was shed
 _IDLE_SECONDS = 0.5
 _MAX_WAIT_SECONDS = 10.0
 _REMEMBERED = 2_000  # completions of the last talks that are known again after a start
@@ -39,6 +44,7 @@ class _Waiting(msgspec.Struct, frozen=True):
 
     before: int
     producer: str
+    at: datetime
     opened: Opened
 
 
@@ -62,6 +68,9 @@ class Translator:
         self._set_aside = set_aside
         self._open: dict[CompletionId, _Waiting] = {}
         self._previous = -1
+        self.unmatched = 0
+        """Replies whose request is known no more: it went to the log before a crash, or was shed
+        and is declared as a gap."""
 
     def events(self, entry: Frame | SpoolGap) -> list[AnyEvent]:
         """Return what follows from one entry; what cannot be read is set aside."""
@@ -71,21 +80,36 @@ class Translator:
         try:
             found = record.decode(entry.payload)
             if isinstance(found, Opened):
-                self._open[found.completion_id] = _Waiting(before, entry.producer, found)
+                waiting = _Waiting(before, entry.producer, entry.at, found)
+                self._open[found.completion_id] = waiting
                 return []
             return self._record(found)
         except (msgspec.DecodeError, RecordError) as error:
-            self._set_aside(entry.payload, type(error).__name__)
+            self.set_aside(entry, type(error).__name__)
             return []
 
-    def abandoned(self, *, by_others_than: str) -> list[AnyEvent]:
-        """Close what an earlier incarnation opened and, having died, cannot close any more."""
-        gone = [w for w in self._open.values() if w.producer != by_others_than]
+    def abandoned(self, newest: Frame) -> list[AnyEvent]:
+        """Close what nobody will close any more.
+
+        Its incarnation has died, since a younger one wrote ``newest``; or its end was shed, and
+        it would keep the spool from letting go for ever.
+        """
+        patience = timedelta(seconds=_PATIENCE_SECONDS)
+        gone = [
+            waiting
+            for waiting in self._open.values()
+            if waiting.producer != newest.producer or newest.at - waiting.at > patience
+        ]
         events: list[AnyEvent] = []
         for waiting in gone:
             del self._open[waiting.opened.completion_id]
             events += self._completion(waiting.opened, None)
         return events
+
+    def set_aside(self, entry: Frame | SpoolGap, reason: str) -> None:
+        """Keep a record that cannot be used for whoever wants to know why."""
+        if isinstance(entry, Frame):
+            self._set_aside(entry.payload, reason)
 
     def finished(self) -> int:
         """Return the position through which nothing is needed any more, -1 at first."""
@@ -95,12 +119,22 @@ class Translator:
         if isinstance(found, Closed):
             waiting = self._open.pop(found.completion_id, None)
             if waiting is None:
-                raise MalformedEvent("a reply without its request")
+                self.unmatched += 1
+                return []
             return self._completion(waiting.opened, found)
         return list(votes.signals(found))
 
     def _completion(self, opened: Opened, closed: Closed | None) -> list[AnyEvent]:
-        completion = completion_served(opened, closed, keys=self._keys[opened.tenant])
+        try:
+            keys = self._keys.get(opened.tenant)
+            if keys is None:
+                raise MalformedEvent(f"no keys for tenant {opened.tenant}")
+            completion = completion_served(opened, closed, keys=keys)
+        except RecordError as error:
+            for half in (opened, closed):
+                if half is not None:
+                    self._set_aside(record.encode(half), type(error).__name__)
+            return []
         implied = self._attribution.add(completion)
         return [completion] if implied is None else [completion, implied]
 
@@ -124,6 +158,8 @@ class Forwarder:
         self._random = random
         self._stopping = threading.Event()
         self._after = spool.released()
+        self._events: list[AnyEvent] = []
+        self._through = self._after
         self._thread = threading.Thread(target=self._main, name="forwarder", daemon=True)
         self.forwarded = 0
         """Events appended since the start."""
@@ -158,23 +194,31 @@ class Forwarder:
 
     async def _forward(self) -> bool:
         """Move one batch from the spool to the log; say whether there was any."""
-        batch = [
-            entry
-            for entry, _ in zip(self._spool.read(after=self._after), range(_BATCH), strict=False)
-        ]
-        if not batch:
+        # Translated once: what was opened and then closed cannot be paired a second time.
+        if self._through == self._after:
+            self._translate()
+        if self._through == self._after:
             return False
-        events: list[AnyEvent] = []
-        for entry in batch:
-            events += self._translator.events(entry)
-        newest = batch[-1]
-        if isinstance(newest, Frame):
-            events += self._translator.abandoned(by_others_than=newest.producer)
-        await self._append(events)
-        self._after = newest.position
+        await self._append(self._events)
+        self._events, self._after = [], self._through
         # What was opened and has not closed is kept: after a crash it is evidence.
         self._spool.release(through=self._translator.finished())
         return True
+
+    def _translate(self) -> None:
+        size = 0
+        for entry, _ in zip(self._spool.read(after=self._after), range(_BATCH), strict=False):
+            try:
+                self._events += self._translator.events(entry)
+                if isinstance(entry, Frame):
+                    size += len(entry.payload)
+                    self._events += self._translator.abandoned(entry)
+            except Exception:  # one record must not hold up all that come after it
+                log.exception("record_not_translated")
+                self._translator.set_aside(entry, "unexpected")
+            self._through = entry.position
+            if size >= _BATCH_BYTES:
+                return
 
     async def _append(self, events: Sequence[AnyEvent]) -> None:
         """Append, for as long as it takes: the spool is bounded for it."""
@@ -194,31 +238,51 @@ class Forwarder:
 
 
 class DeadLetters:
-    """Records that nobody can read, kept in a file for whoever wants to know why."""
+    """Records that nobody can read, kept in a file for whoever wants to know why.
 
-    def __init__(self, file: Path) -> None:
+    They hold what people wrote: only the file's owner can read it. It stops growing at
+    ``max_bytes``; what is left out is counted all the same.
+    """
+
+    def __init__(self, file: Path, *, max_bytes: int = 64 * 2**20) -> None:
         self._file = file
+        self._max_bytes = max_bytes
 
     def __call__(self, payload: bytes, reason: str) -> None:
         telemetry.DEAD_LETTERS.labels(reason=reason).inc()
         log.error("record_set_aside", reason=reason, file=str(self._file))
         line = msgspec.json.encode({"reason": reason, "payload": payload}) + b"\n"
-        with contextlib.suppress(OSError), self._file.open("ab") as file:
-            file.write(line)
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(handle, "ab") as file:
+                if file.tell() + len(line) <= self._max_bytes:
+                    file.write(line)
 
 
 async def remember(event_log: EventLog, partition: str, attribution: Attribution) -> None:
     """Teach ``attribution`` what this sidecar served last, from its own end of the log."""
-    recent: list[CompletionServed] = []
+    recent: deque[CompletionServed] = deque(maxlen=_REMEMBERED)
     end = await event_log.end(partition)
     # Positions grow by at least 1 an entry, whatever they count: this bounds what is read.
     start = Offset(partition, max(-1, end.position - _LOOK_BACK))
-    async for entry in event_log.read(after=start):
-        if isinstance(entry.event, CompletionServed):
-            recent.append(entry.event)
-            del recent[:-_REMEMBERED]
+    # Retention took the older part: what it left is enough to remember.
+    with contextlib.suppress(LogUnavailable):
+        start = await _oldest(event_log, start)
+        async for entry in event_log.read(after=start):
+            if isinstance(entry.event, CompletionServed):
+                recent.append(entry.event)
     for completion in recent:
         attribution.add(completion)
+
+
+async def _oldest(event_log: EventLog, start: Offset) -> Offset:
+    """Return ``start``, or the beginning if retention took what follows ``start``."""
+    try:
+        await anext(event_log.read(after=start), None)
+    except LogUnavailable:
+        return Offset(start.partition, -1)
+    return start
 
 
 def _gap(gap: SpoolGap) -> CaptureGap:

@@ -1,0 +1,336 @@
+import stat
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from feedbackloop.capture import record
+from feedbackloop.capture.attribution import Attribution
+from feedbackloop.capture.record import AnyRecord
+from feedbackloop.errors import LogUnavailable
+from feedbackloop.events import (
+    AnyEvent,
+    CaptureGap,
+    CompletionServed,
+    Outcome,
+    PromptRetried,
+    TenantId,
+    ThumbGiven,
+)
+from feedbackloop.log.memory import MemoryEventLog, MemorySpool
+from feedbackloop.log.port import Frame, Offset, SpoolGap
+from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remember
+from tests.capture.records import KEYS, NOON_NS, SECOND_NS, TENANT, a_closing, a_vote, an_opening
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+PATIENT_SECONDS = 10.0
+
+
+class Shelf:
+    """Where records are set aside."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[bytes, str]] = []
+
+    def __call__(self, payload: bytes, reason: str) -> None:
+        self.found.append((payload, reason))
+
+
+class FlakyLog(MemoryEventLog):
+    """Fails a few times before it works: each time with the next of ``failures``."""
+
+    def __init__(self, failures: Sequence[Exception]) -> None:
+        super().__init__()
+        self._failures = list(failures)
+
+    async def append(self, events: Sequence[AnyEvent]) -> Sequence[Offset]:
+        if self._failures:
+            raise self._failures.pop()
+        return await super().append(events)
+
+
+class Frames:
+    """Numbers records as a spool does."""
+
+    def __init__(self, producer: str = "one", start: int = 0) -> None:
+        self.producer = producer
+        self._position = start
+
+    def __call__(self, item: AnyRecord | bytes, *, at: datetime = NOON) -> Frame:
+        payload = item if isinstance(item, bytes) else record.encode(item)
+        self._position += 10
+        return Frame(position=self._position, producer=self.producer, seq=0, at=at, payload=payload)
+
+
+def a_translator(shelf: Shelf | None = None) -> Translator:
+    return Translator({TENANT: KEYS}, Attribution(), shelf or Shelf())
+
+
+def translated(translator: Translator, *entries: Frame | SpoolGap) -> list[AnyEvent]:
+    return [event for entry in entries for event in translator.events(entry)]
+
+
+def run(spool: MemorySpool, event_log: MemoryEventLog, shelf: Shelf | None = None) -> Forwarder:
+    """Forward everything that the spool holds."""
+    forwarder = Forwarder(spool, event_log, a_translator(shelf), random=Random(1))
+    forwarder.start()
+    assert forwarder.stop(drain_seconds=PATIENT_SECONDS)
+    return forwarder
+
+
+async def events_of(event_log: MemoryEventLog) -> list[Any]:
+    return [entry.event async for entry in event_log.read(after=Offset("memory", -1))]
+
+
+def offered(*items: AnyRecord | bytes) -> MemorySpool:
+    spool = MemorySpool()
+    for item in items:
+        spool.offer(item if isinstance(item, bytes) else record.encode(item), durable=False)
+    return spool
+
+
+async def test_what_was_recorded_reaches_the_log() -> None:
+    """This is all that labelling ever sees."""
+    spool, event_log = offered(an_opening(), a_closing(), a_vote()), MemoryEventLog()
+
+    forwarder = run(spool, event_log)
+
+    completion, thumb = await events_of(event_log)
+    assert isinstance(completion, CompletionServed)
+    assert isinstance(thumb, ThumbGiven)
+    assert (completion.completion_id, forwarder.forwarded) == (thumb.completion_id, 2)
+
+
+async def test_a_retry_is_found_on_the_way() -> None:
+    """The sidecar reports what it can see itself, seconds after it happened."""
+    later = {"accepted_ns": NOON_NS + 20 * SECOND_NS}
+    end = {"ended_ns": NOON_NS + 22 * SECOND_NS}
+    spool = offered(
+        an_opening("c1"), a_closing("c1"), an_opening("c2", **later), a_closing("c2", **end)
+    )
+    event_log = MemoryEventLog()
+
+    run(spool, event_log)
+
+    *_, last = await events_of(event_log)
+    assert isinstance(last, PromptRetried)
+    assert (last.completion_id, last.retry_id) == ("c1", "c2")
+
+
+def test_a_vote_needs_not_wait_for_its_completion() -> None:
+    """People vote on the first words of a stream."""
+    frames, translator = Frames(), a_translator()
+
+    events = translated(translator, frames(an_opening()), frames(a_vote()), frames(a_closing()))
+
+    assert [type(event) for event in events] == [ThumbGiven, CompletionServed]
+
+
+def test_the_spool_keeps_a_request_until_it_has_ended() -> None:
+    """A crash right now must find it again; what is behind it is translated twice instead."""
+    frames, translator = Frames(), a_translator()
+    first = frames(a_vote())
+    translated(translator, first, frames(an_opening("slow")), frames(a_vote("c9")))
+
+    while_open = translator.finished()
+    end = frames(a_closing("slow"))
+    translated(translator, end)
+
+    assert while_open == first.position
+    assert translator.finished() == end.position
+
+
+def test_what_a_dead_incarnation_had_opened_is_a_crash() -> None:
+    """The client got half an answer or none: known, and not counted against any release."""
+    old, new, translator = Frames("old"), Frames("new", start=100), a_translator()
+    translated(translator, old(an_opening("c1")))
+    first_of_new = new(an_opening("c2"))
+    translated(translator, first_of_new)
+
+    (crashed,) = translator.abandoned(first_of_new)
+
+    assert isinstance(crashed, CompletionServed)
+    assert (crashed.completion_id, crashed.outcome) == ("c1", Outcome.CRASHED)
+    assert translator.abandoned(first_of_new) == []
+
+
+def test_a_request_whose_end_was_shed_does_not_hold_the_spool_for_ever() -> None:
+    """Else one lost record would fill the disk, and the full disk would lose all others."""
+    frames, translator = Frames(), a_translator()
+    translated(translator, frames(an_opening("lost")))
+    soon = frames(a_vote(), at=NOON + timedelta(minutes=30))
+    late = frames(a_vote(), at=NOON + timedelta(hours=2))
+    translated(translator, soon, late)
+
+    patient, given_up = translator.abandoned(soon), translator.abandoned(late)
+
+    assert (patient, len(given_up)) == ([], 1)
+    assert translator.finished() == late.position
+
+
+def test_a_reply_whose_request_was_already_forwarded_is_passed_over() -> None:
+    """After a restart the spool begins in the middle of some exchange; no cause for alarm."""
+    shelf = Shelf()
+    translator = a_translator(shelf)
+
+    events = translated(translator, Frames()(a_closing()))
+
+    assert (events, shelf.found, translator.unmatched) == ([], [], 1)
+
+
+def test_a_loss_is_written_down() -> None:
+    """Completeness is counted from these: a silent loss would bias what we learn."""
+    gap = SpoolGap(
+        position=3,
+        producer="one",
+        first=7,
+        last=9,
+        reason="disk_full",
+        first_at=NOON,
+        last_at=NOON + timedelta(seconds=5),
+    )
+
+    first, again = (translated(a_translator(), gap) for _ in range(2))
+
+    assert first == again
+    assert isinstance(first[0], CaptureGap)
+    assert (first[0].first, first[0].last, first[0].count) == (7, 9, 3)
+
+
+JUNK = {
+    "no record": b"\xc1 junk",
+    "an event": msgspec.json.encode({"type": "thumb"}),
+    "nothing": b"",
+    "a vote without body": record.encode(msgspec.structs.replace(a_vote(), body=b"{")),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK.keys())
+async def test_a_record_that_cannot_be_read_is_set_aside(junk: bytes) -> None:
+    """It must neither stop those behind it nor vanish."""
+    shelf, event_log = Shelf(), MemoryEventLog()
+    spool = offered(junk, an_opening(), a_closing())
+
+    run(spool, event_log, shelf)
+
+    assert [payload for payload, _ in shelf.found] == [junk]
+    assert len(await events_of(event_log)) == 1
+    assert spool.released() == 2
+
+
+def test_both_halves_of_an_exchange_that_cannot_be_read_are_kept() -> None:
+    """Either alone would be of no use to whoever looks into it."""
+    shelf = Shelf()
+    frames, translator = Frames(), a_translator(shelf)
+    opened, closed = an_opening(body=b"{"), a_closing()
+
+    events = translated(translator, frames(opened), frames(closed))
+
+    assert events == []
+    assert [record.decode(payload) for payload, _ in shelf.found] == [opened, closed]
+
+
+def test_a_tenant_without_keys_is_set_aside() -> None:
+    """Without keys there is no pseudonym and no chain; with them the record can be replayed."""
+    shelf = Shelf()
+    frames, translator = Frames(), a_translator(shelf)
+    stranger = TenantId("stranger")
+
+    translated(translator, frames(an_opening(tenant=stranger)), frames(a_closing()))
+
+    assert len(shelf.found) == 2
+
+
+@pytest.mark.parametrize(
+    "failures", [[LogUnavailable("away")], [LogUnavailable("away")] * 2, [OSError("surprise")]]
+)
+async def test_a_log_that_fails_loses_nothing(failures: list[Exception]) -> None:
+    """What was taken apart already cannot be paired again: the very same events are retried."""
+    spool, event_log = offered(an_opening(), a_closing(), a_vote()), FlakyLog(failures)
+
+    run(spool, event_log)
+
+    assert [type(one) for one in await events_of(event_log)] == [CompletionServed, ThumbGiven]
+    assert spool.released() == 2
+
+
+async def test_the_spool_is_let_go_only_of_what_is_in_the_log() -> None:
+    """The promise to whoever voted was given on the spool's word."""
+    spool, event_log = offered(an_opening(), a_closing()), MemoryEventLog()
+    event_log.away = True
+    forwarder = Forwarder(spool, event_log, a_translator(), random=Random(1))
+
+    forwarder.start()
+    ended = forwarder.stop(drain_seconds=0.3)
+
+    assert not ended
+    assert (spool.released(), await events_of(event_log)) == (-1, [])
+    event_log.away = False
+    assert forwarder.stop(drain_seconds=PATIENT_SECONDS)
+    assert spool.released() == 1
+
+
+async def test_a_restart_repeats_itself_under_the_same_ids() -> None:
+    """It may have died between the log's word and the spool's: labelling counts by id."""
+    items: list[AnyRecord | bytes] = [
+        an_opening("c1"),
+        a_closing("c1"),
+        an_opening("c2", accepted_ns=NOON_NS + 20 * SECOND_NS),
+        a_closing("c2", ended_ns=NOON_NS + 22 * SECOND_NS),
+        a_vote("c2"),
+    ]
+    event_log = MemoryEventLog()
+
+    run(offered(*items), event_log)
+    once = await events_of(event_log)
+    run(offered(*items), event_log)
+
+    assert await events_of(event_log) == once * 2
+
+
+async def test_a_restarted_sidecar_remembers_its_last_talks() -> None:
+    """People go on talking while it restarts, and their next turn is about the last answer."""
+    event_log = MemoryEventLog()
+    run(offered(an_opening("c1"), a_closing("c1")), event_log)
+    attribution = Attribution()
+    await remember(event_log, "memory", attribution)
+    translator = Translator({TENANT: KEYS}, attribution, Shelf())
+    frames = Frames()
+    later = an_opening("c2", accepted_ns=NOON_NS + 20 * SECOND_NS)
+
+    events = translated(translator, frames(later), frames(a_closing("c2")))
+
+    assert [type(event) for event in events] == [CompletionServed, PromptRetried]
+
+
+async def test_a_log_that_was_cut_short_is_remembered_as_far_as_it_goes() -> None:
+    """Retention must not keep a sidecar from starting."""
+    event_log = MemoryEventLog()
+    items: list[AnyRecord | bytes] = []
+    for name in ("c1", "c2", "c3", "c4", "c5"):
+        items += [an_opening(name), a_closing(name)]
+    run(offered(*items), event_log)
+    await event_log.truncate(before=Offset("memory", 3))
+    attribution = Attribution()
+
+    await remember(event_log, "memory", attribution)
+    await remember(event_log, "nobody", attribution)
+
+    assert len(attribution) == 2
+
+
+def test_what_is_set_aside_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
+    """It holds prompts."""
+    file = tmp_path / "spool" / "dead-letters.jsonl"
+    letters = DeadLetters(file, max_bytes=100)
+
+    letters(b"one", "MalformedEvent")
+    letters(b"x" * 100, "MalformedEvent")
+
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (line,) = file.read_bytes().splitlines()
+    assert msgspec.json.decode(line) == {"reason": "MalformedEvent", "payload": "b25l"}
