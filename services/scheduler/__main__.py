@@ -21,6 +21,7 @@ from feedbackloop.training.planner import Limits
 from services import keyring, telemetry, wiring
 from services.scheduler.follower import Follower
 from services.scheduler.jobs import Jobs, Plan
+from services.scheduler.journal import Journal
 from services.scheduler.publisher import Publisher
 from services.scheduler.rollout import Policy, Rollouts
 from services.scheduler.routes import Parts, make_app
@@ -57,8 +58,9 @@ def make_parts(settings: Settings) -> tuple[Parts, HttpSidecars]:
     launcher = wiring.open_launcher(settings)
     snapshots = wiring.open_snapshots(settings)
     tally = make_tally(settings)
-    follower = Follower(event_log, tally, now=now)
-    publisher = Publisher(wiring.open_releases(settings), topic, event_log, now=now)
+    journal = Journal(event_log)
+    follower = Follower(event_log, tally, journal, now=now)
+    publisher = Publisher(wiring.open_releases(settings), topic, journal, now=now)
     sidecars = HttpSidecars(
         settings.scheduler.sidecars or (f"http://{settings.sidecar.admin_bind}",)
     )
@@ -69,7 +71,7 @@ def make_parts(settings: Settings) -> tuple[Parts, HttpSidecars]:
         follower=follower,
         publisher=publisher,
         rollouts=Rollouts(publisher, sidecars, follower, _policy(settings), now=now),
-        event_log=event_log,
+        journal=journal,
         now=now,
     )
     parts = Parts(

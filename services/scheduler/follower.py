@@ -10,6 +10,7 @@ from feedbackloop.labels.tally import Counts, Tally
 from feedbackloop.log.port import EventLog, Offset
 from feedbackloop.promotion.canary import Answers, Observation
 from services import telemetry
+from services.scheduler.journal import Journal
 
 _SERVER_ERRORS = 500
 
@@ -20,12 +21,16 @@ class Follower:
     Args:
         event_log: Read to its end by each ``catch_up``.
         tally: Counts what may be trained on.
+        journal: Hears of the scheduler's own events.
         now: The clock.
     """
 
-    def __init__(self, event_log: EventLog, tally: Tally, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, event_log: EventLog, tally: Tally, journal: Journal, *, now: Callable[[], datetime]
+    ) -> None:
         self._log = event_log
         self._tally = tally
+        self._journal = journal
         self._now = now
         self._read: dict[str, int] = {}
         self._split: list[CompletionId] = []
@@ -43,6 +48,7 @@ class Follower:
                     telemetry.UNREADABLE_EVENTS.labels(reason=type(entry.event).__name__).inc()
                     continue
                 self._tally.add(entry.event)
+                self._journal.heard(entry.event)
                 if isinstance(entry.event, CompletionServed) and entry.event.propensity < 1:
                     self._split.append(entry.event.completion_id)
         return entries

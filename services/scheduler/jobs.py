@@ -12,17 +12,16 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from feedbackloop.capture.identity import event_id
-from feedbackloop.errors import LogUnavailable, StaleEpoch, UnavailableError
-from feedbackloop.events import Alias, RunChanged, RunId, TenantId
+from feedbackloop.errors import RunError, StaleEpoch, UnavailableError
+from feedbackloop.events import Alias, RunId
 from feedbackloop.labels.tally import Counts
-from feedbackloop.log.port import EventLog
 from feedbackloop.training.planner import Limits
 from feedbackloop.training.port import Launcher, Lease, Runs, StepStatus
 from feedbackloop.training.run import FINAL, Run, RunState
 from feedbackloop.training.schedule import Due, Situation, is_due
 from services import telemetry
 from services.scheduler.follower import Follower
+from services.scheduler.journal import Journal, run_events
 from services.scheduler.publisher import Publisher
 from services.scheduler.rollout import Rollouts
 
@@ -33,6 +32,8 @@ _AFTER = {
     RunState.TRAIN: RunState.EVALUATE,
     RunState.EVALUATE: RunState.CANARY,
 }
+_RECENT = 20
+"""Ended runs that a new leader looks at for what a crash left undone."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class Jobs:
         follower: Follower,
         publisher: Publisher,
         rollouts: Rollouts,
-        event_log: EventLog,
+        journal: Journal,
         now: Callable[[], datetime],
     ) -> None:
         self.plan = plan
@@ -78,8 +79,9 @@ class Jobs:
         self._follower = follower
         self._publisher = publisher
         self._rollouts = rollouts
-        self._log = event_log
+        self._journal = journal
         self._now = now
+        self._swept = 0
         self.lease: Lease | None = None
         """Held while this scheduler leads."""
 
@@ -95,6 +97,13 @@ class Jobs:
         await self._publisher.publish_all()
         for alias in self.plan.aliases:
             await self._look_after(alias, self.lease)
+        self._swept = self.lease.epoch
+
+    async def resign(self) -> None:
+        """Let the next scheduler lead at once; this one does nothing from now on."""
+        if self.lease is not None:
+            lease, self.lease = self.lease, None
+            await self._runs.resign(lease)
 
     async def start(
         self, alias: Alias, *, slot: str, recipe: Mapping[str, object], why: str
@@ -123,12 +132,13 @@ class Jobs:
             facts={
                 "start": {"counts": msgspec.to_builtins(counts), "until": now.isoformat()},
                 "times": {RunState.SNAPSHOT.value: now.isoformat()},
+                "reasons": {RunState.SNAPSHOT.value: why},
             },
         )
         created = await self._runs.create(run)
         if created.run == run.run:
             log.info("run_started", run=run.run, alias=alias, why=why)
-            await self._tell(created, "none", why)
+            await self._tell([created])
         return created
 
     async def cancel(self, run: Run, *, by: str) -> Run:
@@ -141,8 +151,7 @@ class Jobs:
         if self.lease is None:
             raise StaleEpoch("this scheduler does not lead: ask the one that does")
         cancelled = await self._move(run, RunState.CANCELLED, f"cancelled by {by}", self.lease)
-        if run.state in _AFTER and run.attempt > 0:
-            await self._launcher.stop(run.run, run.state, attempt=run.attempt)
+        await self._clear_away([cancelled], self.lease)
         return cancelled
 
     def enough(self) -> Counts:
@@ -151,16 +160,19 @@ class Jobs:
         rows = max(self.plan.limits.min_minority, 2)
         return Counts(desirable=rows, undesirable=rows, pairs=pairs)
 
+    def counts(self, alias: Alias) -> Counts:
+        """Return how much an alias has to learn from now."""
+        return self._follower.counts(alias)
+
     async def due(self, alias: Alias) -> Due:
         """Say whether a run of an alias is due, and why or why not."""
-        runs = await self._runs.list(alias, limit=20)
-        last = runs[0] if runs else None
-        under_way = next((run.run for run in runs if run.state not in FINAL), None)
+        runs = await self._runs.list(alias, limit=_RECENT)
+        under_way = await self._runs.unfinished(alias)
         return is_due(
             Situation(
                 fresh=_fresh(self._follower.counts(alias), runs),
-                last_started_at=last.created_at if last is not None else None,
-                under_way=under_way,
+                last_started_at=runs[0].created_at if runs else None,
+                under_way=under_way[0].run if under_way else None,
                 automatic=self.plan.automatic,
             ),
             self.plan.limits,
@@ -172,20 +184,36 @@ class Jobs:
         counts = self._follower.counts(alias)
         for kind in ("desirable", "undesirable", "pairs"):
             telemetry.LABELS.labels(alias=alias, kind=kind).set(getattr(counts, kind))
-        runs = await self._runs.list(alias, limit=20)
-        for run in runs:
-            if run.state not in FINAL:
-                await self._advance_safely(run, lease)
+        for run in await self._runs.unfinished(alias):
+            await self._advance_safely(run, lease)
+        runs = await self._runs.list(alias, limit=_RECENT)
+        await self._tell(runs)
+        if self._swept != lease.epoch:
+            await self._clear_away([run for run in runs if run.state in FINAL], lease)
         due = await self.due(alias)
         if due.due:
             slot = f"after-{runs[0].run if runs else 'nothing'}"
             await self.start(alias, slot=slot, recipe={}, why=due.reason)
+
+    async def _clear_away(self, ended: Sequence[Run], lease: Lease) -> None:
+        """Stop the steps and take back the canaries of runs that have ended: twice is once."""
+        for run in ended:
+            step = _last_step(run)
+            if run.attempt > 0 and step is not None:
+                await self._launcher.stop(run.run, step, attempt=run.attempt)
+            if "canary" in run.facts.get("times", {}):
+                document = await self._publisher.document(run.alias)
+                await self._rollouts.abandon(run, document, lease_epoch=lease.epoch)
 
     async def _advance_safely(self, run: Run, lease: Lease) -> None:
         try:
             await self._advance(run, lease)
         except (StaleEpoch, UnavailableError) as error:
             log.warning("run_waits", run=run.run, state=run.state, error=str(error))
+        except RunError as error:
+            await self._clear_away(
+                [await self._move(run, RunState.FAILED, str(error), lease)], lease
+            )
 
     async def _advance(self, run: Run, lease: Lease) -> None:
         if run.state is RunState.CANARY:
@@ -234,9 +262,8 @@ class Jobs:
         if outcome.state is not RunState.CANARY:
             await self._move(run, outcome.state, outcome.reason, lease, result=facts)
         elif (facts, outcome.reason) != (run.facts.get("canary"), run.reason):
-            await self._write(
-                run, lease, reason=outcome.reason, facts={**run.facts, "canary": facts or {}}
-            )
+            kept = run.facts if facts is None else {**run.facts, "canary": facts}
+            await self._write(run, lease, reason=outcome.reason, facts=kept)
 
     async def _move(
         self,
@@ -252,33 +279,32 @@ class Jobs:
         if result is not None:
             facts[run.state.value] = dict(result)
         facts["times"] = {**facts.get("times", {}), state.value: self._now().isoformat()}
-        moved = await self._write(run, lease, state=state, attempt=0, reason=reason, facts=facts)
+        facts["reasons"] = {**facts.get("reasons", {}), state.value: reason}
+        # A run that has ended keeps its last attempt: somebody may still have to stop it.
+        attempt = run.attempt if state in FINAL else 0
+        moved = await self._write(
+            run, lease, state=state, attempt=attempt, reason=reason, facts=facts
+        )
         log.info("run_moved", run=run.run, before=run.state, after=state, why=reason)
         if state in FINAL:
             telemetry.RUNS.labels(alias=run.alias, state=state.value).inc()
-        await self._tell(moved, run.state.value, reason)
+        await self._tell([moved])
         return moved
 
     async def _write(self, run: Run, lease: Lease, **changed: object) -> Run:
         after = msgspec.structs.replace(run, epoch=lease.epoch, changed_at=self._now(), **changed)
         return await self._runs.replace(run, after)
 
-    async def _tell(self, run: Run, before: str, why: str) -> None:
-        event = RunChanged(
-            event_id=event_id("run", run.run, str(run.version)),
-            tenant=TenantId("default"),
-            at=self._now(),
-            run=run.run,
-            before=before,
-            after=run.state.value,
-            epoch=run.epoch,
-            by=self.plan.owner,
-            why=why,
-        )
-        try:
-            await self._log.append([event])
-        except LogUnavailable as error:
-            log.warning("run_event_not_logged", run=run.run, error=str(error))
+    async def _tell(self, runs: Sequence[Run]) -> None:
+        """Tell the log what became of runs, as far as it does not hold it."""
+        for run in runs:
+            await self._journal.tell(run_events(run, by=self.plan.owner))
+
+
+def _last_step(run: Run) -> RunState | None:
+    """Return the step that is a process and that a run was in last."""
+    states = [RunState(state) for state in run.facts.get("times", {})]
+    return next((state for state in reversed(states) if state in _AFTER), None)
 
 
 def _fresh(counts: Counts, runs: Sequence[Run]) -> Counts:

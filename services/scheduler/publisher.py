@@ -5,13 +5,13 @@ from datetime import datetime
 
 import structlog
 
-from feedbackloop.capture.identity import event_id
 from feedbackloop.errors import LogUnavailable, StaleEpoch
-from feedbackloop.events import Alias, ReleaseChanged, TenantId
-from feedbackloop.log.port import EventLog, ReleaseTopic
+from feedbackloop.events import Alias
+from feedbackloop.log.port import ReleaseTopic
 from feedbackloop.promotion.changes import Change, Refused
 from feedbackloop.promotion.port import Releases
 from feedbackloop.promotion.release import ReleaseDocument, encode
+from services.scheduler.journal import Journal, release_event, release_event_id
 
 log = structlog.get_logger()
 
@@ -23,13 +23,13 @@ class Publisher:
         self,
         releases: Releases,
         topic: ReleaseTopic,
-        event_log: EventLog,
+        journal: Journal,
         *,
         now: Callable[[], datetime],
     ) -> None:
         self._releases = releases
         self._topic = topic
-        self._log = event_log
+        self._journal = journal
         self._now = now
         self._published: dict[Alias, int] = {}
 
@@ -55,14 +55,16 @@ class Publisher:
             return Refused(str(error))
         log.info("release_changed", alias=alias, epoch=after.epoch, by=after.by, why=after.why)
         await self._publish(after)
-        await self._tell(before, after)
+        await self._journal.tell([release_event(before, after, at=self._now())])
         return after
 
     async def publish_all(self) -> None:
-        """Publish whatever SQL has and this process did not publish: a crash may lie between."""
+        """Publish and tell whatever SQL has and the log lacks: a crash may lie between."""
         for document in await self._releases.list():
             if self._published.get(document.alias, 0) < document.epoch:
                 await self._publish(document)
+            if not self._journal.holds(release_event_id(document)):
+                await self._tell_again(document.alias)
 
     async def _publish(self, document: ReleaseDocument) -> None:
         try:
@@ -72,19 +74,8 @@ class Publisher:
             return
         self._published[document.alias] = document.epoch
 
-    async def _tell(self, before: ReleaseDocument, after: ReleaseDocument) -> None:
-        event = ReleaseChanged(
-            event_id=event_id("release", after.alias, str(after.epoch)),
-            tenant=TenantId("default"),
-            at=self._now(),
-            alias=after.alias,
-            before=before.stable.name,
-            after=after.stable.name,
-            epoch=after.epoch,
-            by=after.by,
-            why=after.why,
-        )
-        try:
-            await self._log.append([event])
-        except LogUnavailable as error:
-            log.warning("release_event_not_logged", error=str(error))
+    async def _tell_again(self, alias: Alias) -> None:
+        documents = list(await self._releases.history(alias))[::-1]
+        first = ReleaseDocument(alias=alias)
+        pairs = zip([first, *documents], documents, strict=False)
+        await self._journal.tell([release_event(*pair, at=self._now()) for pair in pairs])

@@ -7,6 +7,8 @@ from datetime import datetime
 import msgspec
 import structlog
 
+from feedbackloop.errors import RunError
+from feedbackloop.events import BASE
 from feedbackloop.promotion import changes
 from feedbackloop.promotion.canary import Action, Decision, Progress, Rule, decide, mature
 from feedbackloop.promotion.changes import Change, Refused
@@ -100,13 +102,16 @@ class Rollouts:
                 return Outcome(
                     state=RunState.REFUSED, reason=f"taken back by {document.by}: {document.why}"
                 )
-            return await self._stage(run, lease_epoch)
+            return await self._stage(run, document, lease_epoch)
         if document.canary_share == 0:
             return await self._prove(run, document, lease_epoch)
         return await self._decide(run, document, lease_epoch)
 
-    async def _stage(self, run: Run, lease_epoch: int) -> Outcome:
+    async def _stage(self, run: Run, document: ReleaseDocument, lease_epoch: int) -> Outcome:
         """Let every sidecar load and prove the release, and nobody see it."""
+        obstacle = self._obstacle(run, document)
+        if obstacle is not None:
+            return obstacle
         digest, probes = candidate(run)
 
         def move(document: ReleaseDocument) -> Change:
@@ -122,6 +127,33 @@ class Rollouts:
             state=RunState.CANARY,
             reason=f"{name} is staged",
             rollout=Rollout(release=name, staged_at=self._now()),
+        )
+
+    def _obstacle(self, run: Run, document: ReleaseDocument) -> Outcome | None:
+        """Say why a run that passed the gate cannot be tried now, or not any more."""
+        if document.canary is not None:
+            reason = f"waits: {document.canary.name} is being tried"
+            return Outcome(state=RunState.CANARY, reason=reason)
+        inputs = run.facts.get("evaluate", {}).get("inputs")
+        judged = str(inputs.get("incumbent")) if isinstance(inputs, dict) else None
+        stable = document.stable
+        if judged is None or judged == (stable.digest or BASE):
+            return None
+        return Outcome(
+            state=RunState.REFUSED,
+            reason=f"the gate compared it with {judged[:12]}, and {stable.name} is stable now:"
+            " start another run",
+        )
+
+    async def abandon(self, run: Run, document: ReleaseDocument, *, lease_epoch: int) -> None:
+        """Take back the canary of a run that has ended: cancelled, or failed in between."""
+        if document.canary is None or document.canary.run != run.run:
+            return
+        why = f"its run is {run.state}: {run.reason}"
+        await self._publisher.change(
+            run.alias,
+            lambda current: changes.take_back(current, quarantine=False, by=BY, why=why),
+            lease_epoch=lease_epoch,
         )
 
     async def _prove(self, run: Run, document: ReleaseDocument, lease_epoch: int) -> Outcome:
@@ -248,9 +280,17 @@ class Rollouts:
 
 
 def candidate(run: Run) -> tuple[str, tuple[Probe, ...]]:
-    """Return the adapter's digest and the gate's probes, from the facts of earlier steps."""
-    digest = str(run.facts["train"]["digest"])
-    return digest, msgspec.convert(run.facts["evaluate"].get("probes", ()), tuple[Probe, ...])
+    """Return the adapter's digest and the gate's probes, from the facts of earlier steps.
+
+    Raises:
+        RunError: If the steps did not say them.
+    """
+    try:
+        digest = str(run.facts["train"]["digest"])
+        probes = run.facts["evaluate"].get("probes", ())
+        return digest, msgspec.convert(probes, tuple[Probe, ...])
+    except (KeyError, msgspec.ValidationError) as error:
+        raise RunError(f"the steps of {run.run} left no adapter or no probes: {error}") from error
 
 
 def _canary(document: ReleaseDocument) -> Release:

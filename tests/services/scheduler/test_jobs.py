@@ -229,3 +229,50 @@ async def test_what_steps_said_is_kept_with_the_run() -> None:
     facts = (await world.only_run()).facts
     assert facts["train"] == RESULTS[RunState.TRAIN]
     assert set(facts["times"]) == {"snapshot", "train", "evaluate", "canary", "promoted"}
+    assert facts["reasons"]["train"] == "40 rows"
+
+
+async def test_a_run_judged_against_what_is_no_longer_stable_does_not_meet_traffic() -> None:
+    """Better than the base is not better than what serves by now."""
+    world = World()
+    await world.people_vote()
+    inputs = {"incumbent": "ef" * 32}
+    judged: dict[str, object] = {"reason": "passed", "probes": [], "inputs": inputs}
+    world.launcher.says[RunState.EVALUATE] = [StepStatus(state="done", result=judged)]
+
+    await run_to_the_end(world)
+
+    run = await world.only_run()
+    assert run.state is RunState.REFUSED
+    assert "base is stable now" in run.reason
+
+
+async def test_a_second_run_waits_until_the_first_ones_canary_is_decided() -> None:
+    """Two canaries at once would be compared with each other's people."""
+    world = World(canary=True)
+    await world.people_vote()
+    jobs = world.scheduler()
+    await jobs.tick()
+    world.time += timedelta(seconds=1)
+    await jobs.start(ALIAS, slot="by hand", recipe={}, why="by hand")
+
+    for _ in range(8):
+        await jobs.tick()
+        world.time += timedelta(seconds=15)
+
+    second, first = await world.runs.list(ALIAS)
+    assert (first.state, second.state) == (RunState.CANARY, RunState.CANARY)
+    assert second.reason.startswith("waits: ")
+
+
+async def test_a_step_that_left_no_adapter_ends_its_run_and_not_the_clock() -> None:
+    """One broken run must not stop every run after it."""
+    world = World()
+    await world.people_vote()
+    world.launcher.says[RunState.TRAIN] = [StepStatus(state="done", result={})]
+
+    await run_to_the_end(world)
+
+    run = await world.only_run()
+    assert run.state is RunState.FAILED
+    assert "left no adapter" in run.reason

@@ -1,13 +1,15 @@
 """A scheduler in a world of fakes: time, steps and sidecars do what the test says."""
 
+import inspect
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-import msgspec
-
+from feedbackloop.errors import RecordError
 from feedbackloop.events import AnyEvent, RunId, UserId
 from feedbackloop.labels.tally import Tally
 from feedbackloop.log.memory import MemoryEventLog, MemoryReleaseTopic
+from feedbackloop.log.port import Offset
 from feedbackloop.promotion.canary import Rule
 from feedbackloop.promotion.memory import MemoryReleases
 from feedbackloop.promotion.release import ReleaseDocument, decode
@@ -17,6 +19,7 @@ from feedbackloop.training.port import StepStatus
 from feedbackloop.training.run import Run, RunState
 from services.scheduler.follower import Follower
 from services.scheduler.jobs import Jobs, Plan
+from services.scheduler.journal import Journal
 from services.scheduler.publisher import Publisher
 from services.scheduler.rollout import Policy, Rollouts
 from services.scheduler.sidecars import AliasReport, ReleaseReport, SidecarReport
@@ -79,6 +82,43 @@ class FakeSidecars:
         return [SidecarReport(sidecar="sidecar-0", aliases=aliases)]
 
 
+class Died(BaseException):
+    """The process was killed: nothing in it may catch this."""
+
+
+class Fuse:
+    """Kills a scheduler at its n-th step towards the outside: before a call or after it."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def burn(self) -> None:
+        if self.left <= 0:
+            raise Died
+        self.left -= 1
+
+
+class Mortal:
+    """Something outside, reached by a process that its fuse may kill around every call."""
+
+    def __init__(self, inner: object, fuse: Fuse) -> None:
+        self._inner = inner
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._inner, name)
+        if not inspect.iscoroutinefunction(attribute):
+            return attribute
+
+        async def call(*args: Any, **named: Any) -> Any:
+            self._fuse.burn()
+            result = await attribute(*args, **named)
+            self._fuse.burn()
+            return result
+
+        return call
+
+
 class World:
     """Everything that outlives a scheduler, and the way to make one."""
 
@@ -95,12 +135,17 @@ class World:
     def now(self) -> datetime:
         return self.time
 
-    def scheduler(self, owner: str = "one") -> Jobs:
+    def scheduler(self, owner: str = "one", *, fuse: Fuse | None = None) -> Jobs:
         """Make a scheduler as a new process would: with nothing but what is kept outside."""
-        log = MemoryEventLog("scheduler", self.store)
+
+        def reach(inner: object) -> Any:
+            return inner if fuse is None else Mortal(inner, fuse)
+
+        log = reach(MemoryEventLog("scheduler", self.store))
         tally = Tally(watermark=timedelta(minutes=10), counted=lambda _: True)
-        follower = Follower(log, tally, now=self.now)
-        publisher = Publisher(self.releases, self.topic, log, now=self.now)
+        journal = Journal(log)
+        follower = Follower(log, tally, journal, now=self.now)
+        publisher = Publisher(reach(self.releases), reach(self.topic), journal, now=self.now)
         rule = Rule(shares=(0.5,), dwell_seconds=0, min_units=20, margin=0.2)
         policy = Policy(enabled=self.canary, rule=rule, maturity_seconds=0)
         return Jobs(
@@ -113,12 +158,12 @@ class World:
                 max_attempts=3,
                 automatic=True,
             ),
-            runs=self.runs,
-            launcher=self.launcher,
+            runs=reach(self.runs),
+            launcher=reach(self.launcher),
             follower=follower,
             publisher=publisher,
-            rollouts=Rollouts(publisher, self.sidecars, follower, policy, now=self.now),
-            event_log=log,
+            rollouts=Rollouts(publisher, reach(self.sidecars), follower, policy, now=self.now),
+            journal=journal,
             now=self.now,
         )
 
@@ -142,7 +187,8 @@ class World:
         """Return the release document in force."""
         return await self.releases.get(ALIAS)
 
-
-def rest(run: Run) -> dict[str, object]:
-    """Return a run as plain values, for comparing."""
-    return dict(msgspec.to_builtins(run))
+    async def logged(self) -> list[AnyEvent]:
+        """Return the scheduler's own events, in the order of the log."""
+        log = MemoryEventLog(None, self.store)
+        entries = [entry async for entry in log.read(after=Offset("scheduler", -1))]
+        return [one.event for one in entries if not isinstance(one.event, RecordError)]
