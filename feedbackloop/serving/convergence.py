@@ -98,14 +98,17 @@ def next_steps(
     """Work out the steps that are safe now, to be taken in this order.
 
     What is loaded, not wanted, not routed and without requests is unloaded first, for its place
-    may be needed. No step means: nothing to do, or something to wait for.
+    may be needed; so is what failed. No step means: nothing to do, or something to wait for.
+    A swap needs a place beside the release that answers: with a capacity of 1 the old one
+    stays, because dropping it first would drop people.
 
     Args:
         documents: Wanted state of every alias.
         observed: The server.
         routed: What new requests may reach.
     """
-    fitting = list(wanted(documents))[: observed.capacity]
+    usable = [release for release in wanted(documents) if release.name not in observed.failed]
+    fitting = usable[: observed.capacity]
     names = {release.name for release in fitting}
     leaving = [
         name
@@ -115,8 +118,6 @@ def next_steps(
     steps: list[Step] = [Unload(name) for name in leaving]
     room = observed.capacity - len(observed.loaded) + len(leaving)
     for release in fitting:
-        if release.name in observed.failed:
-            continue
         if release.name not in observed.loaded:
             room -= 1
             if room < 0:
