@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from random import Random
 
@@ -25,11 +25,13 @@ from services.keyring import LiveKeyring
 from services.settings import Settings, load
 from services.sidecar.app import Public, make_admin
 from services.sidecar.caller import Identities
+from services.sidecar.converger import Converger, Terms
+from services.sidecar.converger import Converger, Terms
 from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remember
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged, watch
 from services.sidecar.recording import Recorder
-from services.sidecar.router import Router
+from services.sidecar.router import Convergence, Router
 from services.sidecar.upstream import Upstream
 
 log = structlog.get_logger()
@@ -81,10 +83,11 @@ def make_parts(settings: Settings, keyring: LiveKeyring, spool: Spool, server: U
     """Build everything that answering takes."""
     bases = {Alias(alias): one.base for alias, one in settings.aliases.items()}
     router = Router(bases)
-    convergence = Unmanaged(router)
     guarded = settings.sidecar.upstream_guard == "required"
+    convergence: Convergence = Unmanaged(settings.sidecar.name, router)
+    if guarded and bases:
+        convergence = make_converger(settings, router, bases)
     return Parts(
-        name=settings.sidecar.name,
         router=router,
         server=server,
         recorder=Recorder(
@@ -100,6 +103,49 @@ def make_parts(settings: Settings, keyring: LiveKeyring, spool: Spool, server: U
         max_body_bytes=settings.sidecar.max_body_bytes,
         passed_on=frozenset(settings.sidecar.passed_on),
     )
+
+
+def make_converger(settings: Settings, router: Router, bases: Mapping[Alias, str]) -> Converger:
+    """Build what keeps vLLM in line with the release documents."""
+    sidecar = settings.sidecar
+    converger = Converger(
+        Terms(
+            sidecar=sidecar.name,
+            capacity=settings.vllm.max_loras,
+            tolerance=sidecar.proof_tolerance,
+            converge_seconds=sidecar.converge_seconds,
+            reprove_seconds=sidecar.reprove_seconds,
+        ),
+        topic=wiring.open_release_topic(settings, partition=None),
+        server=wiring.open_policy_server(settings),
+        adapters=wiring.open_adapters(settings),
+        router=router,
+        bases=bases,
+        kept=settings.home / "run" / f"{sidecar.name}.releases.jsonl",
+    )
+    router.on_lost = converger.on_lost
+    return converger
+
+
+def make_converger(settings: Settings, router: Router, bases: Mapping[Alias, str]) -> Converger:
+    """Build what keeps vLLM in line with the release documents."""
+    sidecar = settings.sidecar
+    converger = Converger(
+        Terms(
+            capacity=settings.vllm.max_loras,
+            tolerance=sidecar.proof_tolerance,
+            converge_seconds=sidecar.converge_seconds,
+            reprove_seconds=sidecar.reprove_seconds,
+        ),
+        topic=wiring.open_release_topic(settings, partition=None),
+        server=wiring.open_policy_server(settings),
+        adapters=wiring.open_adapters(settings),
+        router=router,
+        bases=bases,
+        kept=settings.home / "run" / f"{sidecar.name}.releases.jsonl",
+    )
+    router.on_lost = converger.on_lost
+    return converger
 
 
 async def run(settings: Settings) -> None:
@@ -129,6 +175,10 @@ async def run(settings: Settings) -> None:
             ),
             asyncio.create_task(_refresh(keyring)),
         ]
+        if isinstance(parts.convergence, Converger):
+            tasks.append(asyncio.create_task(parts.convergence.run()))
+        if isinstance(parts.convergence, Converger):
+            tasks.append(asyncio.create_task(parts.convergence.run()))
         forwarder.start()
         await _serve(settings, parts)
         for task in tasks:
@@ -140,7 +190,7 @@ async def run(settings: Settings) -> None:
 async def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> Forwarder:
     name = settings.sidecar.name
     event_log = wiring.open_log(settings, partition=name)
-    attribution = Attribution()
+    attribution = Attribution(rules=settings.retries.rules())
     await remember(event_log, name, attribution)
     letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
     translator = Translator(keyring, attribution, letters)
