@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx2
-from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI
+from openai import APIError, APIStatusError, AsyncOpenAI
 
 RELEASE_HEADER = "x-feedbackloop-release"
 MAX_TOKENS = 64
-_RETRY_STATUS = frozenset({429, 502, 503, 504})
-_PAUSE_SECONDS = 0.5
+_NO_ANSWER = "no_answer"
+_TRY_AGAIN = frozenset({_NO_ANSWER, "429", "502", "503", "504"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,26 +94,30 @@ class Ledger:
 class People:
     """Everybody's one connection pool: people share an application, and the application this."""
 
-    def __init__(self, client: AsyncOpenAI, *, model: str, in_flight: int, patience: float) -> None:
+    def __init__(
+        self, client: AsyncOpenAI, *, model: str, in_flight: int, pause_seconds: float
+    ) -> None:
         """Speak through ``client``.
 
         Args:
             client: With its own retries off.
             model: The alias to ask.
             in_flight: Most requests for completions at a time.
-            patience: Seconds for which an attempt that failed is made again.
+            pause_seconds: Between two attempts.
         """
         self._client = client
         self._model = model
         self._gate = asyncio.Semaphore(in_flight)
-        self._patience = patience
+        self._pause_seconds = pause_seconds
+        self.patience_seconds = 60.0
+        """For how long an attempt that failed is made again."""
         self.ledger = Ledger()
 
     async def ask(self, ask: Ask) -> Reply | None:
         """Ask until a reply arrives whole; None if patience ended first."""
         # One key for all attempts: who repeats a request that broke has not been answered yet.
         key = uuid.uuid4().hex
-        deadline = asyncio.get_running_loop().time() + self._patience
+        deadline = asyncio.get_running_loop().time() + self.patience_seconds
         while True:
             async with self._gate:
                 reply = await self._attempt(ask, key)
@@ -122,34 +126,37 @@ class People:
                 return reply
             if asyncio.get_running_loop().time() > deadline:
                 return None
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(self._pause_seconds)
 
     async def vote(self, completion_id: str, *, signal: str, value: str) -> bool:
         """Post one signal until it is accepted or refused for good; say whether it was accepted."""
         key = uuid.uuid4().hex
         self.ledger.votes.append((completion_id, signal))
-        deadline = asyncio.get_running_loop().time() + self._patience
-        status = "no_answer"
-        while asyncio.get_running_loop().time() <= deadline:
-            try:
-                await self._client.post(
-                    "/feedback",
-                    cast_to=httpx2.Response,
-                    body={"completion_id": completion_id, signal: value},
-                    options={"headers": {"Idempotency-Key": key}},
-                )
-            except APIStatusError as error:
-                status = str(error.status_code)
-                if error.status_code not in _RETRY_STATUS:
-                    break
-            except (APIConnectionError, httpx2.HTTPError):
-                status = "no_answer"
-            else:
+        deadline = asyncio.get_running_loop().time() + self.patience_seconds
+        while True:
+            status = await self._vote_once(completion_id, {signal: value}, key)
+            if status == "202":
                 self.ledger.accepted.append((completion_id, signal))
                 return True
-            await asyncio.sleep(_PAUSE_SECONDS)
-        self.ledger.refused[status] = self.ledger.refused.get(status, 0) + 1
-        return False
+            if status not in _TRY_AGAIN or asyncio.get_running_loop().time() > deadline:
+                self.ledger.refused[status] = self.ledger.refused.get(status, 0) + 1
+                return False
+            await asyncio.sleep(self._pause_seconds)
+
+    async def _vote_once(self, completion_id: str, signal: dict[str, str], key: str) -> str:
+        """Post a signal; return the status, or ``no_answer``."""
+        try:
+            await self._client.post(
+                "/feedback",
+                cast_to=httpx2.Response,
+                body={"completion_id": completion_id, **signal},
+                options={"headers": {"Idempotency-Key": key}},
+            )
+        except APIStatusError as error:
+            return str(error.status_code)
+        except (APIError, httpx2.HTTPError):
+            return _NO_ANSWER
+        return "202"
 
     async def _attempt(self, ask: Ask, key: str) -> Reply | None:
         self.ledger.requests += 1
@@ -205,7 +212,7 @@ class People:
 
 @asynccontextmanager
 async def people(
-    base_url: str, *, model: str, in_flight: int, patience: float = 60.0
+    base_url: str, *, model: str, in_flight: int, pause_seconds: float = 0.5
 ) -> AsyncIterator[People]:
     """Open the one client that everybody shares; see ``People`` for the arguments."""
     limits = httpx2.Limits(max_connections=2 * in_flight + 16, max_keepalive_connections=None)
@@ -215,4 +222,4 @@ async def people(
         httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False) as http,
         AsyncOpenAI(base_url=base_url, api_key="demo", max_retries=0, http_client=http) as client,
     ):
-        yield People(client, model=model, in_flight=in_flight, patience=patience)
+        yield People(client, model=model, in_flight=in_flight, pause_seconds=pause_seconds)
