@@ -287,13 +287,16 @@ def _replaced(
         return _nothing("new_request")
     if asks_for_more(second.said, markers):
         return _nothing("variety")
-    reason = _new_wish(first.said, second.said, markers)
+    strictly = not first.is_reply and first.conversation != second.conversation
+    reason = _new_wish(first.said, second.said, markers, strictly=strictly)
     return _rejected(RetryKind.EDIT) if reason is None else _nothing(reason)
 
 
-def _new_wish(before: str, after: str, markers: Mapping[Marker, Pattern[str]]) -> str | None:
+def _new_wish(
+    before: str, after: str, markers: Mapping[Marker, Pattern[str]], *, strictly: bool = False
+) -> str | None:
     """Say why similar words are a wish of their own and no second try, if they are."""
-    if is_other_subject(before, after):
+    if is_other_subject(before, after, strictly=strictly):
         return "other_subject"
     constraint = markers[Marker.CONSTRAINT]
     if constraint.search(after.casefold()) and not constraint.search(before.casefold()):

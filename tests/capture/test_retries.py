@@ -97,6 +97,16 @@ def test_a_first_turn_is_edited_only_soon() -> None:
     assert verdict(late) == (Implied.NONE, None)
 
 
+def test_a_first_turn_of_another_talk_is_edited_only_in_nearly_the_same_words() -> None:
+    """People ask about many things in an evening, and often in like words."""
+    first, other = talk("Teach me the capital of Peru"), talk("Quick: the capital of Chile?")
+    mended = talk("Teach me about the capital of Peru")
+    elsewhere = {"conversation": "8877665544332211"}
+
+    assert verdict(react(first, other, **elsewhere)) == (Implied.NONE, None)
+    assert verdict(react(first, mended, **elsewhere)) == (Implied.REJECTED, RetryKind.EDIT)
+
+
 def test_the_question_in_other_words_is_a_rejection() -> None:
     """Hassan et al.: a similar query within five minutes implies dissatisfaction."""
     soon, late = (replied("How can I make pizza at home?", after=s) for s in (60, 301))

@@ -83,11 +83,21 @@ def test_common_words_can_be_made_to_weigh_less() -> None:
         ("Weather in Oslo on Monday", "Weather in Rome on Friday"),
         ("Was ist die Hauptstadt von Peru?", "Was ist die Hauptstadt von Chile?"),
         ("法国的首都是什么", "德国的首都是什么"),
+        ("What is 12 + 9?", "Tell me 12 + 19, please"),
     ],
 )
 def test_another_subject_in_the_same_words_is_recognised(one: str, other: str) -> None:
     """Quizzes, lookups and templates are the commonest prompts that only look like retries."""
     assert is_other_subject(one, other)
+
+
+def test_where_only_likeness_speaks_any_exchanged_word_counts() -> None:
+    """Two first turns of a person are two wishes, unless they are nearly the same words."""
+    one, other = "Teach me the capital of Peru", "Quick: the capital of Chile?"
+
+    assert is_other_subject(one, other, strictly=True)
+    assert not is_other_subject(one, other)
+    assert not is_other_subject(one, "Teach me about the capital of Peru", strictly=True)
 
 
 @pytest.mark.parametrize(
