@@ -101,7 +101,7 @@ def test_a_first_turn_of_another_talk_is_edited_only_in_nearly_the_same_words() 
     """People ask about many things in an evening, and often in like words."""
     first, other = talk("Teach me the capital of Peru"), talk("Quick: the capital of Chile?")
     mended = talk("Teach me about the capital of Peru")
-    elsewhere = {"conversation": "8877665544332211"}
+    elsewhere: dict[str, Any] = {"conversation": "8877665544332211"}
 
     assert verdict(react(first, other, **elsewhere)) == (Implied.NONE, None)
     assert verdict(react(first, mended, **elsewhere)) == (Implied.REJECTED, RetryKind.EDIT)
