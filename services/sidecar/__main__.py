@@ -26,7 +26,6 @@ from services.settings import Settings, load
 from services.sidecar.app import Public, make_admin
 from services.sidecar.caller import Identities
 from services.sidecar.converger import Converger, Terms
-from services.sidecar.converger import Converger, Terms
 from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remember
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged, watch
@@ -127,27 +126,6 @@ def make_converger(settings: Settings, router: Router, bases: Mapping[Alias, str
     return converger
 
 
-def make_converger(settings: Settings, router: Router, bases: Mapping[Alias, str]) -> Converger:
-    """Build what keeps vLLM in line with the release documents."""
-    sidecar = settings.sidecar
-    converger = Converger(
-        Terms(
-            capacity=settings.vllm.max_loras,
-            tolerance=sidecar.proof_tolerance,
-            converge_seconds=sidecar.converge_seconds,
-            reprove_seconds=sidecar.reprove_seconds,
-        ),
-        topic=wiring.open_release_topic(settings, partition=None),
-        server=wiring.open_policy_server(settings),
-        adapters=wiring.open_adapters(settings),
-        router=router,
-        bases=bases,
-        kept=settings.home / "run" / f"{sidecar.name}.releases.jsonl",
-    )
-    router.on_lost = converger.on_lost
-    return converger
-
-
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM, then let what runs come to its end."""
     sidecar = settings.sidecar
@@ -175,8 +153,6 @@ async def run(settings: Settings) -> None:
             ),
             asyncio.create_task(_refresh(keyring)),
         ]
-        if isinstance(parts.convergence, Converger):
-            tasks.append(asyncio.create_task(parts.convergence.run()))
         if isinstance(parts.convergence, Converger):
             tasks.append(asyncio.create_task(parts.convergence.run()))
         forwarder.start()

@@ -15,7 +15,7 @@ from services.guard import Application, Receive, Scope, Send
 from services.sidecar import answers, routes
 from services.sidecar.parts import Parts
 from services.sidecar.passing import Passing
-from services.sidecar.proxy import ENDPOINTS, Proxy
+from services.sidecar.proxy import ENDPOINTS, ClientGone, Proxy
 
 
 class Public:
@@ -69,7 +69,7 @@ def _speak_openai(app: FastAPI) -> None:
             media_type="application/json",
         )
 
-    for kind in (RequestError, HTTPException, RequestValidationError):
+    for kind in (RequestError, ClientGone, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, refused)
 
 
@@ -77,6 +77,8 @@ def _fault(error: Exception) -> RequestError:
     match error:
         case RequestError():
             return error
+        case ClientGone():
+            return RequestError("the request broke off", status=400, code="incomplete_request")
         case HTTPException(status_code=405):
             return RequestError("method not allowed", status=405, code="method_not_allowed")
         case HTTPException(status_code=status):

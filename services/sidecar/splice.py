@@ -71,7 +71,8 @@ class StreamSplicer:
         self._old = b'"model":' + msgspec.json.encode(old)
         self._new = b'"model":' + msgspec.json.encode(new)
         name = re.escape(msgspec.json.encode(old))
-        self._spaced = re.compile(rb'"model"\s*:\s*' + name)
+        self._spaced = re.compile(rb'("model"\s*:\s*)' + name)
+        self._name = msgspec.json.encode(new)
         self._rest = b""
         self.done = False
 
@@ -114,5 +115,5 @@ class StreamSplicer:
         if self._old in event:
             return event.replace(self._old, self._new, 1)
         if b'"model"' in event:
-            return self._spaced.sub(lambda _: self._new, event, count=1)
+            return self._spaced.sub(lambda found: found[1] + self._name, event, count=1)
         return event

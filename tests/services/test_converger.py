@@ -76,6 +76,7 @@ class Pod:
         """Make the converger anew, as a new process would."""
         return Converger(
             Terms(
+                sidecar="sidecar-0",
                 capacity=3,
                 tolerance=0.1,
                 converge_seconds=1,
@@ -112,7 +113,7 @@ class Pod:
         return name
 
     def state(self, name: str) -> str:
-        report = self.converger.report()[ALIAS]["releases"]
+        report = self.converger.report()["aliases"][ALIAS]["releases"]
         return str(report[name]["state"])
 
 
