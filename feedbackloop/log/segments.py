@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import msgspec
@@ -258,7 +258,7 @@ class SegmentEventLog:
 
 
 def _take(records: Iterator[Frame | SpoolGap]) -> list[Frame | SpoolGap]:
-    return [record for record, _ in zip(records, range(_BATCH), strict=False)]
+    return list(islice(records, _BATCH))
 
 
 def _entry(partition: str, record: Frame | SpoolGap) -> Entry:

@@ -83,10 +83,11 @@ def make_parts(settings: Settings, keyring: LiveKeyring, spool: Spool, server: U
     bases = {Alias(alias): one.base for alias, one in settings.aliases.items()}
     router = Router(bases)
     guarded = settings.sidecar.upstream_guard == "required"
-    convergence: Convergence = Unmanaged(settings.sidecar.name, router)
+    convergence: Convergence = Unmanaged(router)
     if guarded and bases:
         convergence = make_converger(settings, router, bases)
     return Parts(
+        name=settings.sidecar.name,
         router=router,
         server=server,
         recorder=Recorder(
@@ -109,7 +110,6 @@ def make_converger(settings: Settings, router: Router, bases: Mapping[Alias, str
     sidecar = settings.sidecar
     converger = Converger(
         Terms(
-            sidecar=sidecar.name,
             capacity=settings.vllm.max_loras,
             tolerance=sidecar.proof_tolerance,
             converge_seconds=sidecar.converge_seconds,

@@ -49,14 +49,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """How a sidecar converges.
 
     Attributes:
-        sidecar: Its name, for the report.
         capacity: How many adapters may be loaded at once.
         tolerance: Largest difference from the gate's record, in nats per token.
         converge_seconds: How often it looks.
         reprove_seconds: How often what serves is proven again.
     """
 
-    sidecar: str
     capacity: int
     tolerance: float
     converge_seconds: float
@@ -156,7 +154,7 @@ class Converger:
                     for name in sorted(names)
                 },
             }
-        return {"sidecar": self._terms.sidecar, "aliases": aliases}
+        return aliases
 
     def unready(self) -> Sequence[str]:
         """Say in words what keeps this sidecar from serving as wanted; empty if nothing does."""

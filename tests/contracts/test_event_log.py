@@ -74,6 +74,13 @@ async def test_offsets_grow_and_reading_gives_them_back(event_log: EventLog) -> 
     assert await event_log.end("p") == offsets[-1]
 
 
+async def test_a_long_partition_is_read_whole(event_log: EventLog) -> None:
+    """A reader takes it in pieces, and nothing may fall between two of them."""
+    offsets = await event_log.append([a_completion(f"c{n}") for n in range(1_000)])
+
+    assert [entry.offset for entry in await entries(event_log)] == list(offsets)
+
+
 async def test_an_empty_partition_ends_before_its_first_entry(event_log: EventLog) -> None:
     """Reading after its end must give everything that comes."""
     assert await event_log.end("p") == START

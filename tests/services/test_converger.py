@@ -76,7 +76,6 @@ class Pod:
         """Make the converger anew, as a new process would."""
         return Converger(
             Terms(
-                sidecar="sidecar-0",
                 capacity=3,
                 tolerance=0.1,
                 converge_seconds=1,
@@ -113,7 +112,7 @@ class Pod:
         return name
 
     def state(self, name: str) -> str:
-        report = self.converger.report()["aliases"][ALIAS]["releases"]
+        report = self.converger.report()[ALIAS]["releases"]
         return str(report[name]["state"])
 
 
