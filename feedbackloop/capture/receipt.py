@@ -30,7 +30,7 @@ from typing import NoReturn
 
 import msgspec
 
-from feedbackloop.capture.identity import TenantKeys, pseudonym
+from feedbackloop.capture.identity import TenantKeys
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias, Arm, CompletionId, ConversationId, TenantId, UserId
 
@@ -124,32 +124,6 @@ def check(
             code="completion_expired",
         )
     return receipt
-
-
-def voter(receipt: Receipt, keys: TenantKeys, *, named: str | None) -> UserId | None:
-    """Say who votes: who was served, or else whom the vote names.
-
-    A completion that was served to somebody is theirs to judge: a receipt that was found or
-    guessed is worth nothing in the name of another. One that was served to nobody in particular
-    may be judged by several people, and each is heard.
-
-    Args:
-        receipt: Verified.
-        keys: The tenant's.
-        named: The user that the vote names, if it does.
-
-    Raises:
-        RequestError: 403 if the completion was served to somebody else.
-    """
-    user = pseudonym(keys, named) if named is not None else None
-    if receipt.user is not None and user is not None and user != receipt.user:
-        raise RequestError(
-            "user was not served this completion: expected the user that its request named",
-            status=403,
-            param="user",
-            code="completion_not_yours",
-        )
-    return receipt.user or user
 
 
 def _bytes(completion_id: CompletionId) -> bytes:

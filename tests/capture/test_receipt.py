@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.capture.identity import TenantKeys, pseudonym
-from feedbackloop.capture.receipt import PREFIXES, Receipt, alias_hash, check, issue, voter
+from feedbackloop.capture.receipt import PREFIXES, Receipt, alias_hash, check, issue
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias, Arm, CompletionId, ConversationId, TenantId, UserId
 from tests.capture.records import KEYS, TENANT
@@ -137,26 +137,3 @@ def test_a_propensity_is_never_zero(propensity: float) -> None:
 
     assert 0 < read.propensity <= 1
     assert abs(read.propensity - propensity) < 1 / 65_000
-
-
-def test_only_who_was_served_may_vote() -> None:
-    """A harvested receipt must not become a vote in somebody else's name."""
-    with pytest.raises(RequestError) as caught:
-        voter(ONE, KEYS, named="bob")
-
-    assert (caught.value.status, caught.value.param) == (403, "user")
-
-
-def test_a_vote_needs_not_name_its_user() -> None:
-    """A browser holds the id and nothing else: the receipt knows who was served."""
-    silent, named = voter(ONE, KEYS, named=None), voter(ONE, KEYS, named="ann")
-
-    assert silent == named == ONE.user
-
-
-def test_several_people_may_judge_what_was_served_to_nobody_in_particular() -> None:
-    """A shared screen has many readers: votes of different people are different facts."""
-    shared = msgspec.structs.replace(ONE, user=None)
-
-    assert voter(shared, KEYS, named="bob") == pseudonym(KEYS, "bob")
-    assert voter(shared, KEYS, named=None) is None
