@@ -2,7 +2,7 @@
 
     python -m demo.users --base-url http://127.0.0.1:8080/v1 traffic --first-answers 4500
     python -m demo.users measure --out before.json
-    python -m demo.users watch --in-flight 16
+    python -m demo.users record --known known.json && python -m demo.users watch --known known.json
     python -m demo.users suite --out suites
 
 Progress is printed as JSON lines. ``--out`` gets a report and ``--ledger`` every id, so that a log
@@ -98,24 +98,50 @@ async def run_measure(crowd: People, arguments: Arguments, stop: asyncio.Event) 
     return asdict(found)
 
 
+async def run_record(crowd: People, arguments: Arguments, stop: asyncio.Event) -> Report:
+    """Write down what the release that answers now says to every probe."""
+    watch = Watch(crowd, arguments.watchers, arguments.seed, stop)
+    _remember(watch, arguments.known)
+    await watch.record()
+    _write_down(watch, arguments.known)
+    return {"releases": sorted({release for says in watch.known.values() for release in says})}
+
+
 async def run_watch(crowd: People, arguments: Arguments, stop: asyncio.Event) -> Report:
-    """Keep requests in flight until told to stop."""
-    watch = Watch(crowd, arguments.in_flight, arguments.seed, stop)
+    """Keep requests in flight until told to stop; then judge whose words the replies were."""
+    watch = Watch(crowd, arguments.watchers, arguments.seed, stop)
     begun = time.monotonic()
-    await watch.run(lambda: tell(watching=arguments.in_flight))
+    tell(watching=arguments.watchers)
+    await watch.run()
+    failed = sum(crowd.ledger.failed.values())
+    seconds = time.monotonic() - begun
+    _remember(watch, arguments.known)
+    await watch.record()
+    _write_down(watch, arguments.known)
     return {
-        "in_flight": arguments.in_flight,
+        "in_flight": arguments.watchers,
         "requests": len(watch.seen) + watch.unanswered,
-        "failed": sum(crowd.ledger.failed.values()),
+        "failed_in_flight": failed,
         "releases": dict(watch.releases()),
-        "watched_seconds": round(time.monotonic() - begun, 3),
+        "watched_seconds": round(seconds, 3),
         **asdict(watch.attribution()),
     }
+
+
+def _remember(watch: Watch, file: Path) -> None:
+    """Take in what releases were heard to say before."""
+    if file.exists():
+        watch.known.update(json.loads(file.read_text()))
+
+
+def _write_down(watch: Watch, file: Path) -> None:
+    file.write_text(json.dumps(watch.known))
 
 
 _MODES: dict[str, Callable[[People, Arguments, asyncio.Event], Awaitable[Report]]] = {
     "traffic": run_traffic,
     "measure": run_measure,
+    "record": run_record,
     "watch": run_watch,
 }
 
@@ -174,7 +200,11 @@ def _parser() -> argparse.ArgumentParser:
     measure = modes.add_parser("measure", parents=[http], help="examine what answers now")
     measure.add_argument("--satisfaction-items", type=int, default=800)
     measure.add_argument("--capability-items", type=int, default=250, help="of every task")
-    modes.add_parser("watch", parents=[http], help="keep requests in flight")
+    probes = argparse.ArgumentParser(add_help=False, parents=[http])
+    probes.add_argument("--watchers", type=int, default=16, help="requests kept in flight")
+    probes.add_argument("--known", type=Path, required=True, help="what each release says")
+    modes.add_parser("record", parents=[probes], help="write down what is said to the probes")
+    modes.add_parser("watch", parents=[probes], help="keep requests in flight until SIGTERM")
     modes.add_parser("suite", parents=[common], help="write the gate's suite")
     return parser
 

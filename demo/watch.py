@@ -7,8 +7,8 @@ release in its header says.
 """
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -72,16 +72,20 @@ class Watch:
     stop: asyncio.Event
     seen: list[Seen] = field(default_factory=list)
     unanswered: int = 0
-    known: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    known: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What each release says, by probe and then release."""
 
-    async def run(self, ready: Callable[[], None]) -> None:
-        """Record, watch until ``stop``, and record again; ``ready`` is called in between."""
-        await self._record()
-        ready()
+    async def run(self) -> None:
+        """Keep asking until ``stop`` is set."""
         async with asyncio.TaskGroup() as group:
             for number in range(self.in_flight):
                 group.create_task(self._keep_asking(number))
-        await self._record()
+
+    async def record(self) -> None:
+        """Ask every probe once. Nothing may change now, so that headers can be believed."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self.in_flight):
+                group.create_task(self._recite(number))
 
     def releases(self) -> Counter[str]:
         """Count the replies of each release."""
@@ -91,17 +95,11 @@ class Watch:
         """Judge everything that was seen while watching."""
         return attribute(self.seen, self.known)
 
-    async def _record(self) -> None:
-        """Ask every probe once: nothing changes now, so a header can be taken at its word."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(self.in_flight):
-                group.create_task(self._recite(number))
-
     async def _recite(self, number: int) -> None:
         for probe in self._probes(number):
             reply = await self.people.ask(self._ask(number, probe, streamed=False))
             if reply is not None:
-                self.known[probe][reply.release] = reply.text
+                self.known.setdefault(probe, {})[reply.release] = reply.text
 
     async def _keep_asking(self, number: int) -> None:
         probes = self._probes(number)
