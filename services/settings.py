@@ -9,7 +9,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from feedbackloop.capture.retries import Rules
@@ -52,6 +59,9 @@ class Keys(Section):
 
     required: bool = True
     """Whether clients need an API key; may be false only while every address is loopback."""
+
+    admin: SecretStr = SecretStr("")
+    """API key of scope ``admin``, with which the command line calls the scheduler."""
 
     receipt_lifetime_seconds: Seconds = 30 * 86_400
     """How long after a completion feedback on it is accepted; then 410."""

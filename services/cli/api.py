@@ -7,6 +7,8 @@ import httpx
 from feedbackloop.errors import FeedbackLoopError, StateUnavailable
 from services.settings import Settings, load
 
+_KEY_WANTED = (401, 403)
+
 
 class ApiRefused(FeedbackLoopError):
     """The scheduler said no; the message is its reason."""
@@ -16,8 +18,10 @@ class Api:
     """A scheduler, by its address in the settings."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        bind = (settings or load()).scheduler.bind
-        self._base = f"http://{bind}"
+        settings = settings or load()
+        self._base = f"http://{settings.scheduler.bind}"
+        key = settings.keys.admin.get_secret_value()
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def get(self, path: str, **query: object) -> Any:  # noqa: ANN401  # any JSON
         """Read.
@@ -34,7 +38,14 @@ class Api:
 
     def _call(self, method: str, path: str, **rest: Any) -> Any:  # noqa: ANN401  # any JSON
         try:
-            response = httpx.request(method, self._base + path, timeout=30, trust_env=False, **rest)
+            response = httpx.request(
+                method,
+                self._base + path,
+                headers=self._headers,
+                timeout=30,
+                trust_env=False,
+                **rest,
+            )
         except httpx.HTTPError as error:
             raise StateUnavailable(
                 f"no scheduler answers at {self._base}: is the loop up? ({error})"
@@ -45,4 +56,5 @@ class Api:
             message = response.json()["error"]["message"]
         except (ValueError, KeyError, TypeError):
             message = response.text
-        raise ApiRefused(f"{response.status_code}: {message}")
+        hint = "; set FEEDBACKLOOP_KEYS__ADMIN" if response.status_code in _KEY_WANTED else ""
+        raise ApiRefused(f"{message}{hint}")

@@ -33,7 +33,10 @@ def emit(value: object, *, as_json: bool, show: Callable[[], None]) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
     """Show rows to a person."""
-    shown = Table(*columns, title=title or None, title_justify="left")
+    shown = Table(title=title or None, title_justify="left")
+    for number, column in enumerate(columns):
+        # The first one names the row: people copy it.
+        shown.add_column(column, no_wrap=number == 0)
     for row in rows:
         shown.add_row(*("" if cell is None else str(cell) for cell in row))
     out.print(shown)

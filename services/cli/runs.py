@@ -20,12 +20,19 @@ def start(
         list[str] | None, typer.Option("--set", help="FIELD=VALUE of the recipe; repeatable.")
     ] = None,
     snapshot: Annotated[str | None, typer.Option(help="Train on this snapshot again.")] = None,
+    same_as: Annotated[str | None, typer.Option(help="Train on the rows of this run.")] = None,
     why: Annotated[str, typer.Option(help="For those who read of it later.")] = "started by hand",
     as_json: Json = False,
 ) -> None:
     """Start a run now, whether or not one is due."""
     with explained():
-        body = {"alias": alias, "recipe": _recipe(recipe or []), "snapshot": snapshot, "why": why}
+        body = {
+            "alias": alias,
+            "recipe": _recipe(recipe or []),
+            "snapshot": snapshot,
+            "window": None if same_as is None else f"same-as:{same_as}",
+            "why": why,
+        }
         run = Api().post("/api/runs", body)
     emit(run, as_json=as_json, show=lambda: out.print(run["run"]))
 

@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 from datetime import UTC, datetime, timedelta
+from types import FrameType
+from typing import NoReturn
 
 import msgspec
 import structlog
@@ -13,19 +15,21 @@ import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from feedbackloop.dataset.split import is_trainable
-from feedbackloop.errors import FeedbackLoopError, SettingsError
+from feedbackloop.errors import FeedbackLoopError, SettingsError, UnavailableError
 from feedbackloop.events import Alias, CompletionServed
 from feedbackloop.labels.tally import Tally
 from feedbackloop.promotion.canary import Rule
 from feedbackloop.training.planner import Limits
-from services import keyring, telemetry, wiring
+from services import addresses, telemetry, wiring
+from services.apikeys import ApiKeys
+from services.keyring import LiveKeyring
 from services.scheduler.follower import Follower
 from services.scheduler.jobs import Jobs, Plan
 from services.scheduler.journal import Journal
 from services.scheduler.publisher import Publisher
 from services.scheduler.rollout import Policy, Rollouts
 from services.scheduler.routes import Parts, make_app
-from services.scheduler.sidecars import HttpSidecars
+from services.scheduler.sidecars import HttpSidecars, Sidecars
 from services.scheduler.traces import Traces
 from services.settings import Settings, load
 
@@ -38,9 +42,8 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def make_tally(settings: Settings) -> Tally:
+def make_tally(settings: Settings, tenants: LiveKeyring) -> Tally:
     """Make the counter of labels: held-out people's do not count."""
-    tenants = keyring.load(settings.home)
     share = settings.dataset.holdout_share
 
     def counted(completion: CompletionServed) -> bool:
@@ -50,20 +53,17 @@ def make_tally(settings: Settings) -> Tally:
     return Tally(watermark=timedelta(seconds=settings.labels.watermark_seconds), counted=counted)
 
 
-def make_parts(settings: Settings) -> tuple[Parts, HttpSidecars]:
+def make_parts(settings: Settings, tenants: LiveKeyring, sidecars: Sidecars) -> Parts:
     """Build everything that the scheduler is made of."""
     event_log = wiring.open_log(settings, partition=_PARTITION)
     topic = wiring.open_release_topic(settings, partition=_PARTITION)
     runs = wiring.open_runs(settings)
     launcher = wiring.open_launcher(settings)
     snapshots = wiring.open_snapshots(settings)
-    tally = make_tally(settings)
+    tally = make_tally(settings, tenants)
     journal = Journal(event_log)
     follower = Follower(event_log, tally, journal, now=now)
     publisher = Publisher(wiring.open_releases(settings), topic, journal, now=now)
-    sidecars = HttpSidecars(
-        settings.scheduler.sidecars or (f"http://{settings.sidecar.admin_bind}",)
-    )
     jobs = Jobs(
         _plan(settings),
         runs=runs,
@@ -74,16 +74,15 @@ def make_parts(settings: Settings) -> tuple[Parts, HttpSidecars]:
         journal=journal,
         now=now,
     )
-    parts = Parts(
+    return Parts(
         jobs=jobs,
         runs=runs,
         launcher=launcher,
-        publisher=publisher,
         snapshots=snapshots,
         traces=Traces(tally.gathering, snapshots, runs),
+        keys=ApiKeys(settings.home / "keys" / "api-keys.json", required=settings.keys.required),
         configured={method: dict(recipe) for method, recipe in settings.training.recipes.items()},
     )
-    return parts, sidecars
 
 
 def _plan(settings: Settings) -> Plan:
@@ -122,60 +121,84 @@ def _policy(settings: Settings) -> Policy:
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM: the clock, and the API beside it."""
-    parts, sidecars = make_parts(settings)
+    listener = addresses.listen("FEEDBACKLOOP_SCHEDULER__BIND", settings.scheduler.bind)
+    tenants = LiveKeyring(settings.home)
+    urls = settings.scheduler.sidecars or (f"http://{settings.sidecar.admin_bind}",)
+    sidecars = HttpSidecars(urls)
+    parts = make_parts(settings, tenants, sidecars)
     clock = AsyncIOScheduler(timezone=UTC)
     clock.add_job(
         _tick,
         "interval",
-        args=[parts.jobs],
+        args=[parts.jobs, tenants],
         seconds=settings.scheduler.tick_seconds,
         next_run_time=now(),
         coalesce=True,
         max_instances=1,
         misfire_grace_time=None,
     )
-    host, _, port = settings.scheduler.bind.rpartition(":")
-    listener = _listen(host.strip("[]"), int(port))
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(parts), log_level="warning", lifespan="off", access_log=False)
-    )
     clock.start()
-    bound_host, bound_port = listener.getsockname()[:2]
-    ready = {"ready": {"scheduler": f"{bound_host}:{bound_port}"}}
+    ready = {"ready": {"scheduler": addresses.shown(listener)}}
     sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
     sys.stdout.flush()
     try:
-        await server.serve(sockets=[listener])
+        await _answer(parts, listener)
     finally:
         clock.shutdown(wait=False)
+        await _say_goodbye(parts.jobs)
         await sidecars.close()
+        log.info("stopped")
 
 
-async def _tick(jobs: Jobs) -> None:
+async def _answer(parts: Parts, listener: socket.socket) -> None:
+    """Serve the API until SIGTERM or SIGINT."""
+    config = uvicorn.Config(
+        make_app(parts),
+        log_level="warning",
+        log_config=None,
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    await uvicorn.Server(config).serve(sockets=[listener])
+
+
+async def _tick(jobs: Jobs, tenants: LiveKeyring) -> None:
     try:
+        tenants.refresh()
         await jobs.tick()
+    except UnavailableError as error:
+        telemetry.TICK_ERRORS.inc()
+        log.warning("tick_waits", error=str(error))
     except Exception:  # the outermost loop: the next tick tries again
         telemetry.TICK_ERRORS.inc()
         log.exception("tick_failed")
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+async def _say_goodbye(jobs: Jobs) -> None:
     try:
-        listener.bind((host, port))
-    except OSError as error:
-        raise SettingsError(f"FEEDBACKLOOP_SCHEDULER__BIND={host}:{port}: {error}") from error
-    return listener
+        await jobs.resign()
+    except UnavailableError as error:
+        log.warning("lease_kept", error=str(error))
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """End in good order: uvicorn raises the signal again once it has stopped serving."""
+    del number, frame
+    raise SystemExit(0)
 
 
 def main() -> int:
     """Run the scheduler; 0 after SIGTERM, 2 for wrong settings."""
     telemetry.set_up_logs()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     try:
-        asyncio.run(serve(load()))
+        settings = load()
+        if not settings.keys.required:
+            addresses.require_loopback("FEEDBACKLOOP_SCHEDULER__BIND", settings.scheduler.bind)
+        asyncio.run(serve(settings))
     except SettingsError as error:
         log.error("settings", problem=str(error))  # noqa: TRY400  # a message, not a trace
         return 2

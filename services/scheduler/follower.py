@@ -5,6 +5,7 @@ from datetime import datetime
 
 from feedbackloop.errors import RecordError
 from feedbackloop.events import Alias, Arm, CompletionId, CompletionServed, Outcome
+from feedbackloop.labels.gather import Gathering
 from feedbackloop.labels.resolve import resolve
 from feedbackloop.labels.tally import Counts, Tally
 from feedbackloop.log.port import EventLog, Offset
@@ -36,6 +37,11 @@ class Follower:
         self._split: list[CompletionId] = []
         """Completions that were served while two arms were open."""
 
+    @property
+    def gathering(self) -> Gathering:
+        """Return what was read so far."""
+        return self._tally.gathering
+
     async def catch_up(self) -> int:
         """Read what is new in every partition; return how many entries that were."""
         entries = 0
@@ -61,7 +67,7 @@ class Follower:
         """Return what became of each completion of a rollout that began at ``since``."""
         seen = []
         for completion in self._rollout(alias, since):
-            signals = self._tally.gathering.of(completion.completion_id).signals
+            signals = self.gathering.of(completion.completion_id).signals
             label = resolve(completion.completion_id, signals)
             seen.append(
                 Observation(
@@ -84,8 +90,7 @@ class Follower:
         return {arm: Answers(total=total[arm], failed=failed[arm]) for arm in Arm}
 
     def _rollout(self, alias: Alias, since: datetime) -> Sequence[CompletionServed]:
-        gathering = self._tally.gathering
-        completions = (gathering.of(completion_id).completion for completion_id in self._split)
+        completions = (self.gathering.of(completion_id).completion for completion_id in self._split)
         return [
             one
             for one in completions

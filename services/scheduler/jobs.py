@@ -76,8 +76,8 @@ class Jobs:
         self.plan = plan
         self._runs = runs
         self._launcher = launcher
-        self._follower = follower
-        self._publisher = publisher
+        self.follower = follower
+        self.publisher = publisher
         self._rollouts = rollouts
         self._journal = journal
         self._now = now
@@ -91,10 +91,10 @@ class Jobs:
             self.plan.owner, now=self._now(), seconds=self.plan.lease_seconds
         )
         telemetry.IS_LEADER.set(self.lease is not None)
-        await self._follower.catch_up()
+        await self.follower.catch_up()
         if self.lease is None:
             return
-        await self._publisher.publish_all()
+        await self.publisher.publish_all()
         for alias in self.plan.aliases:
             await self._look_after(alias, self.lease)
         self._swept = self.lease.epoch
@@ -116,7 +116,7 @@ class Jobs:
         if self.lease is None:
             raise StaleEpoch("this scheduler does not lead: ask the one that does")
         now = self._now()
-        counts = self._follower.counts(alias)
+        counts = self.follower.counts(alias)
         run = Run(
             run=_run_id(now),
             alias=alias,
@@ -150,6 +150,8 @@ class Jobs:
         """
         if self.lease is None:
             raise StaleEpoch("this scheduler does not lead: ask the one that does")
+        if run.state in FINAL:
+            raise ValueError(f"{run.run} has ended already: {run.state}")
         cancelled = await self._move(run, RunState.CANCELLED, f"cancelled by {by}", self.lease)
         await self._clear_away([cancelled], self.lease)
         return cancelled
@@ -160,17 +162,13 @@ class Jobs:
         rows = max(self.plan.limits.min_minority, 2)
         return Counts(desirable=rows, undesirable=rows, pairs=pairs)
 
-    def counts(self, alias: Alias) -> Counts:
-        """Return how much an alias has to learn from now."""
-        return self._follower.counts(alias)
-
     async def due(self, alias: Alias) -> Due:
         """Say whether a run of an alias is due, and why or why not."""
         runs = await self._runs.list(alias, limit=_RECENT)
         under_way = await self._runs.unfinished(alias)
         return is_due(
             Situation(
-                fresh=_fresh(self._follower.counts(alias), runs),
+                fresh=_fresh(self.follower.counts(alias), runs),
                 last_started_at=runs[0].created_at if runs else None,
                 under_way=under_way[0].run if under_way else None,
                 automatic=self.plan.automatic,
@@ -181,7 +179,7 @@ class Jobs:
         )
 
     async def _look_after(self, alias: Alias, lease: Lease) -> None:
-        counts = self._follower.counts(alias)
+        counts = self.follower.counts(alias)
         for kind in ("desirable", "undesirable", "pairs"):
             telemetry.LABELS.labels(alias=alias, kind=kind).set(getattr(counts, kind))
         for run in await self._runs.unfinished(alias):
@@ -202,7 +200,7 @@ class Jobs:
             if run.attempt > 0 and step is not None:
                 await self._launcher.stop(run.run, step, attempt=run.attempt)
             if "canary" in run.facts.get("times", {}):
-                document = await self._publisher.document(run.alias)
+                document = await self.publisher.document(run.alias)
                 await self._rollouts.abandon(run, document, lease_epoch=lease.epoch)
 
     async def _advance_safely(self, run: Run, lease: Lease) -> None:
@@ -308,9 +306,9 @@ def _last_step(run: Run) -> RunState | None:
 
 
 def _fresh(counts: Counts, runs: Sequence[Run]) -> Counts:
-    """Subtract what the last run that made a snapshot of its own had already seen."""
+    """Subtract what the last run that learned from a snapshot of its own had already seen."""
     for run in runs:
-        if run.state is RunState.FAILED and "snapshot" not in run.facts:
+        if run.state in FINAL and not _has_learned(run):
             continue
         if "snapshot" in run.recipe:
             continue
@@ -321,6 +319,11 @@ def _fresh(counts: Counts, runs: Sequence[Run]) -> Counts:
             pairs=max(0, counts.pairs - seen.pairs),
         )
     return counts
+
+
+def _has_learned(run: Run) -> bool:
+    """Say whether training began: what was too little for one run still counts for the next."""
+    return RunState.TRAIN.value in run.facts.get("times", {})
 
 
 def _run_id(now: datetime) -> RunId:

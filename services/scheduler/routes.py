@@ -1,34 +1,28 @@
 """The scheduler's API: runs, releases, snapshots, traces, health and metrics."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Body, FastAPI, HTTPException, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 import feedbackloop
 from feedbackloop.dataset.port import Snapshots
-from feedbackloop.errors import (
-    FeedbackLoopError,
-    RunError,
-    SettingsError,
-    StaleEpoch,
-    UnavailableError,
-)
+from feedbackloop.errors import RequestError, StaleEpoch
 from feedbackloop.events import Alias, RunId
 from feedbackloop.promotion import changes
 from feedbackloop.promotion.changes import Change, Refused
 from feedbackloop.promotion.release import ReleaseDocument
 from feedbackloop.training.planner import plan as plan_recipe
 from feedbackloop.training.port import Launcher, Runs
-from feedbackloop.training.run import Run
+from feedbackloop.training.run import FINAL, Run
+from services.apikeys import ApiKeys
 from services.scheduler.jobs import Jobs
-from services.scheduler.publisher import Publisher
+from services.scheduler.refusals import DOCUMENTED, explain_refusals, missing
 from services.scheduler.traces import Traces
 
 _MOVES: dict[str, Callable[..., Change]] = {
@@ -37,18 +31,13 @@ _MOVES: dict[str, Callable[..., Change]] = {
     "freeze": changes.freeze,
     "unfreeze": changes.unfreeze,
 }
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    404: {"description": "No such run, alias, snapshot or completion."},
-    409: {"description": "Not possible now; the message says why."},
-    422: {"description": "A field is wrong; `param` names it."},
-    503: {"description": "The state database is away, or this scheduler does not lead."},
-}
+_SAME_AS = "same-as:"
 
 
 class RunRequest(BaseModel):
     """What to start."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     alias: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
     """Whose adapter to make."""
@@ -56,8 +45,11 @@ class RunRequest(BaseModel):
     recipe: dict[str, str | int | float] = Field(default_factory=dict)
     """Fields that differ from what the planner would choose: ``method``, ``learning_rate``, ..."""
 
+    window: Annotated[str, Field(pattern=rf"^{_SAME_AS}run-.+$")] | None = None
+    """``same-as:RUN``: train on the rows of an earlier run, instead of a new snapshot."""
+
     snapshot: str | None = None
-    """Digest of an earlier snapshot to train on, instead of a new one."""
+    """Digest of the snapshot to train on: another way to say ``window``."""
 
     why: Annotated[str, Field(min_length=1, max_length=500)] = "started by hand"
     """For those who read of it later."""
@@ -72,29 +64,34 @@ class MoveRequest(BaseModel):
     why: Annotated[str, Field(max_length=500)] = ""
 
 
+_Move = Annotated[MoveRequest, Body(default_factory=MoveRequest)]
+
+
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the API speaks for."""
 
     jobs: Jobs
     runs: Runs
     launcher: Launcher
-    publisher: Publisher
     snapshots: Snapshots
     traces: Traces
+    keys: ApiKeys
     configured: dict[str, dict[str, Any]]
 
 
 def make_app(parts: Parts) -> FastAPI:
     """Make the application."""
+
+    def admin(request: Request) -> None:
+        parts.keys.caller(request.headers.get("authorization", ""), "admin")
+
     app = FastAPI(title="feedbackloop scheduler", version=feedbackloop.__version__, redoc_url=None)
     app.include_router(_health(parts))
-    app.include_router(_runs(parts), prefix="/api", responses=_ERRORS)
-    app.include_router(_starting(parts), prefix="/api", responses=_ERRORS)
-    app.include_router(_releases(parts), prefix="/api", responses=_ERRORS)
-    app.include_router(_lineage(parts), prefix="/api", responses=_ERRORS)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(FeedbackLoopError, _ours)
-    app.add_exception_handler(HTTPException, _http)
+    for router in (_runs(parts), _starting(parts), _releases(parts), _lineage(parts)):
+        app.include_router(
+            router, prefix="/api", responses=DOCUMENTED, dependencies=[Depends(admin)]
+        )
+    explain_refusals(app)
     return app
 
 
@@ -106,7 +103,7 @@ def _health(parts: Parts) -> APIRouter:
         """Say that the event loop turns."""
         return {"status": "ok"}
 
-    @router.get("/readyz", responses={503: {"description": "The state database is away."}})
+    @router.get("/readyz", responses={503: DOCUMENTED[503]})
     async def readyz() -> dict[str, Any]:
         """Say whether runs can be seen through, and who leads."""
         await parts.runs.list(limit=1)
@@ -135,25 +132,36 @@ def _runs(parts: Parts) -> APIRouter:
     async def show_run(run: str) -> dict[str, Any]:
         """Show a run with everything that its steps said, and how its present step is doing."""
         found = await _run(parts, run)
-        shown = dict(msgspec.to_builtins(found))
-        if found.attempt > 0:
+        shown: dict[str, Any] = msgspec.to_builtins(found)
+        if found.attempt > 0 and found.state not in FINAL:
             status = await parts.launcher.status(found.run, found.state, attempt=found.attempt)
             shown["progress"] = status.progress
         return shown
 
     @router.post("/runs/{run}/cancel")
-    async def cancel_run(run: str, request: MoveRequest) -> dict[str, Any]:
-        """End a run."""
+    async def cancel_run(run: str, request: _Move) -> dict[str, Any]:
+        """End a run: its step is stopped, its canary is taken back."""
         found = await _run(parts, run)
         try:
-            return dict(msgspec.to_builtins(await parts.jobs.cancel(found, by=request.by)))
+            cancelled = await parts.jobs.cancel(found, by=request.by)
         except ValueError as error:
-            raise HTTPException(409, str(error)) from error
+            raise RequestError(str(error), status=409) from error
+        return dict(msgspec.to_builtins(cancelled))
 
     @router.get("/plan/{alias}")
     async def due(alias: str) -> dict[str, Any]:
-        """Say whether a run is due, and why or why not."""
-        return dict(msgspec.to_builtins(await parts.jobs.due(Alias(alias))))
+        """Say whether a run is due, what it would train now, and why."""
+        known = _alias(parts, alias)
+        due = await parts.jobs.due(known)
+        counts = parts.jobs.follower.counts(known)
+        limits = parts.jobs.plan.limits
+        planned = plan_recipe(counts, limits, configured=parts.configured, asked={})
+        shown: dict[str, Any] = msgspec.to_builtins(due)
+        return shown | {
+            "counts": msgspec.to_builtins(counts),
+            "recipe": msgspec.to_builtins(planned.recipe),
+            "why": planned.why,
+        }
 
     return router
 
@@ -164,19 +172,16 @@ def _starting(parts: Parts) -> APIRouter:
     @router.post("/runs", status_code=201)
     async def start_run(request: RunRequest) -> dict[str, Any]:
         """Start a run now, whether or not one is due."""
-        if request.alias not in parts.jobs.plan.aliases:
-            raise HTTPException(404, f"alias: there is no {request.alias}")
+        alias = _alias(parts, request.alias)
         recipe: dict[str, Any] = dict(request.recipe)
-        _check_recipe(parts, recipe)
-        if request.snapshot is not None:
-            parts.snapshots.manifest(request.snapshot)
-            recipe["snapshot"] = request.snapshot
-        run = await parts.jobs.start(
-            Alias(request.alias),
-            slot=f"manual-{secrets.token_hex(8)}",
-            recipe=recipe,
-            why=request.why,
-        )
+        # Before a run is made of it: a misspelt field must not wait for the snapshot step.
+        enough = parts.jobs.enough()
+        plan_recipe(enough, parts.jobs.plan.limits, configured=parts.configured, asked=recipe)
+        snapshot = await _given_snapshot(parts, request)
+        if snapshot is not None:
+            recipe["snapshot"] = snapshot
+        slot = f"manual-{secrets.token_hex(8)}"
+        run = await parts.jobs.start(alias, slot=slot, recipe=recipe, why=request.why)
         return dict(msgspec.to_builtins(run))
 
     return router
@@ -189,31 +194,29 @@ def _releases(parts: Parts) -> APIRouter:
     async def list_releases() -> list[dict[str, Any]]:
         """List the release document of every alias."""
         aliases = parts.jobs.plan.aliases
-        documents = [await parts.publisher.document(alias) for alias in aliases]
-        return [_shown(document) for document in documents]
+        return [_shown(await parts.jobs.publisher.document(alias)) for alias in aliases]
 
     @router.get("/releases/{alias}")
     async def show_release(alias: str) -> list[dict[str, Any]]:
-        """List the documents of an alias, newest first."""
-        return [_shown(one) for one in await parts.publisher.history(Alias(alias))]
+        """List the documents of an alias, newest first; none before the first change."""
+        return [_shown(one) for one in await parts.jobs.publisher.history(_alias(parts, alias))]
 
     @router.post("/releases/{alias}/{move}")
     async def move_release(
-        alias: str,
-        move: Annotated[str, Path(pattern="^(promote|rollback|freeze|unfreeze)$")],
-        request: Annotated[MoveRequest, Body(default_factory=MoveRequest)],
+        alias: str, move: Literal["promote", "rollback", "freeze", "unfreeze"], request: _Move
     ) -> dict[str, Any]:
         """Promote the canary, roll back to the previous release, freeze or unfreeze."""
+        known = _alias(parts, alias)
         lease = parts.jobs.lease
         if lease is None:
             raise StaleEpoch("this scheduler does not lead: ask the one that does")
-        after = await parts.publisher.change(
-            Alias(alias),
+        after = await parts.jobs.publisher.change(
+            known,
             lambda document: _MOVES[move](document, by=request.by, why=request.why),
             lease_epoch=lease.epoch,
         )
         if isinstance(after, Refused):
-            raise HTTPException(409, after.reason)
+            raise RequestError(after.reason, status=409)
         return _shown(after)
 
     return router
@@ -225,34 +228,57 @@ def _lineage(parts: Parts) -> APIRouter:
     @router.get("/datasets")
     async def list_datasets() -> list[dict[str, Any]]:
         """List the snapshots with their manifests."""
-        store = parts.snapshots
-        return [
-            {"digest": digest, "manifest": msgspec.to_builtins(store.manifest(digest))}
-            for digest in store.digests()
-        ]
+        return await asyncio.to_thread(_manifests, parts.snapshots)
 
     @router.get("/traces/{completion_id}")
     async def trace(completion_id: str) -> dict[str, Any]:
         """Follow a completion to its signals, label, snapshots, runs and releases."""
         found = await parts.traces.of(completion_id)
         if found is None:
-            raise HTTPException(404, f"completion_id: {completion_id} is not in the log")
+            raise missing("completion_id", completion_id)
         return found
 
     return router
 
 
-def _check_recipe(parts: Parts, recipe: dict[str, Any]) -> None:
-    """Refuse a recipe that no run could be planned with, before a run is made of it."""
-    counts = parts.jobs.enough()
-    plan_recipe(counts, parts.jobs.plan.limits, configured=parts.configured, asked=recipe)
+def _alias(parts: Parts, alias: str) -> Alias:
+    if alias not in parts.jobs.plan.aliases:
+        raise missing("alias", alias)
+    return Alias(alias)
 
 
 async def _run(parts: Parts, run: str) -> Run:
     found = await parts.runs.get(RunId(run))
     if found is None:
-        raise HTTPException(404, f"run: there is no {run}")
+        raise missing("run", run)
     return found
+
+
+async def _given_snapshot(parts: Parts, request: RunRequest) -> str | None:
+    """Return the digest of the snapshot that a request names, if it names one.
+
+    Raises:
+        RequestError: If it names two, or a run that has none.
+        RunError: If there is no such snapshot.
+    """
+    digest = request.snapshot
+    if request.window is not None:
+        if digest is not None:
+            raise RequestError("give window or snapshot, not both", status=422, param="window")
+        run = await _run(parts, request.window.removeprefix(_SAME_AS))
+        if "snapshot" not in run.facts:
+            raise RequestError(f"{run.run} has no snapshot", status=409, param="window")
+        digest = str(run.facts["snapshot"]["digest"])
+    if digest is not None:
+        await asyncio.to_thread(parts.snapshots.manifest, digest)
+    return digest
+
+
+def _manifests(snapshots: Snapshots) -> list[dict[str, Any]]:
+    return [
+        {"digest": digest, "manifest": msgspec.to_builtins(snapshots.manifest(digest))}
+        for digest in snapshots.digests()
+    ]
 
 
 def _shown(document: ReleaseDocument) -> dict[str, Any]:
@@ -262,34 +288,3 @@ def _shown(document: ReleaseDocument) -> dict[str, Any]:
         if shown.get(name):
             shown[name].pop("probes", None)
     return shown
-
-
-def _error(status: int, message: str, param: str | None = None) -> JSONResponse:
-    body = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
-    return JSONResponse({"error": body}, status_code=status)
-
-
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101  # as registered
-    first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"][1:]) or None
-    return _error(422, f"{param}: {first['msg']}", param)
-
-
-async def _ours(_: Request, error: Exception) -> JSONResponse:
-    match error:
-        case SettingsError():
-            return _error(422, str(error), "recipe")
-        case RunError():
-            return _error(404, str(error))
-        case UnavailableError() | StaleEpoch():
-            return _error(503, str(error))
-        case _:
-            return _error(409, str(error))
-
-
-async def _http(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101  # as registered
-    message = str(error.detail)
-    param, colon, _rest = message.partition(": ")
-    return _error(error.status_code, message, param if colon and " " not in param else None)

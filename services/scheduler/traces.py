@@ -1,10 +1,12 @@
 """From a completion to everything that came of it."""
 
+import asyncio
 from typing import Any
 
 import msgspec
 
 from feedbackloop.dataset.port import Snapshots
+from feedbackloop.dataset.snapshot import Snapshot
 from feedbackloop.events import CompletionId
 from feedbackloop.labels.gather import Gathering
 from feedbackloop.labels.resolve import resolve
@@ -30,7 +32,7 @@ class Traces:
         found = self._gathering.of(CompletionId(completion_id))
         if found.completion is None and not found.signals:
             return None
-        digests = [digest for digest in self._snapshots.digests() if self._holds(digest, found)]
+        digests = await asyncio.to_thread(self._holding, found.completion_id)
         runs = [
             run
             for run in await self._runs.list(limit=1000)
@@ -45,11 +47,19 @@ class Traces:
             "releases": [run.facts["canary"]["release"] for run in runs if "canary" in run.facts],
         }
 
-    def _holds(self, digest: str, found: msgspec.Struct) -> bool:
-        wanted = getattr(found, "completion_id", "")
-        snapshot = self._snapshots.get(digest)
-        kto = (row.completion_id for row in (*snapshot.kto, *snapshot.held_out_kto))
-        return wanted in set(kto) or any(
-            wanted in (row.chosen_id, row.rejected_id)
-            for row in (*snapshot.dpo, *snapshot.held_out_dpo)
-        )
+    def _holding(self, completion_id: CompletionId) -> list[str]:
+        """Return the snapshots with a row of the completion; reads all of them."""
+        return [
+            digest
+            for digest in self._snapshots.digests()
+            if completion_id in _ids(self._snapshots.get(digest))
+        ]
+
+
+def _ids(snapshot: Snapshot) -> set[CompletionId]:
+    pairs = (*snapshot.dpo, *snapshot.held_out_dpo)
+    return (
+        {row.completion_id for row in (*snapshot.kto, *snapshot.held_out_kto)}
+        | {row.chosen_id for row in pairs}
+        | {row.rejected_id for row in pairs}
+    )

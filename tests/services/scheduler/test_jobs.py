@@ -276,3 +276,24 @@ async def test_a_step_that_left_no_adapter_ends_its_run_and_not_the_clock() -> N
     run = await world.only_run()
     assert run.state is RunState.FAILED
     assert "left no adapter" in run.reason
+
+
+async def test_labels_that_were_too_few_for_one_run_count_for_the_next() -> None:
+    """Whoever tried too early by hand must not have to wait for twice as many."""
+    world = World()
+    await world.people_vote(19)
+    jobs = world.scheduler()
+    await jobs.tick()
+    nothing: dict[str, object] = {"refused": True, "reason": "too little"}
+    world.launcher.says[RunState.SNAPSHOT] = [StepStatus(state="done", result=nothing)]
+    await jobs.start(ALIAS, slot="by hand", recipe={}, why="by hand")
+    await run_to_the_end(world)
+
+    await world.people_vote(20)
+    world.time += timedelta(hours=2)
+    await run_to_the_end(world)
+
+    assert [run.state for run in await world.runs.list()] == [
+        RunState.PROMOTED,
+        RunState.REFUSED,
+    ]
