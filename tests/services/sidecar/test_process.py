@@ -1,0 +1,132 @@
+"""The process as a whole: started from settings, ended by a signal."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from feedbackloop.events import CompletionServed, ThumbGiven
+from feedbackloop.log.port import Offset
+from services import wiring
+from services.settings import Settings
+from tests.services.sidecar.stub import DONE, HELLO, Said, Stub, a_chunk, a_stream
+
+CHAT = "/v1/chat/completions"
+
+
+def variables(folder: Path, **changed: str) -> dict[str, str]:
+    """Settings of a sidecar that is alone on this machine."""
+    sidecar = {
+        "HOME": str(folder / "home"),
+        "SIDECAR__UPSTREAM": f"unix:{folder / 'vllm.sock'}",
+        "SIDECAR__UPSTREAM_GUARD": "off",
+        "SIDECAR__BIND": "127.0.0.1:0",
+        "SIDECAR__ADMIN_BIND": "127.0.0.1:0",
+        "KEYS__REQUIRED": "false",
+        "ALIASES__ASSISTANT__BASE": "base",
+    }
+    ours = {f"FEEDBACKLOOP_{name}": value for name, value in (sidecar | changed).items()}
+    return {**os.environ, **ours}
+
+
+async def start(folder: Path, **changed: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.sidecar",
+        env=variables(folder, **changed),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@asynccontextmanager
+async def a_sidecar(
+    folder: Path,
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    process = await start(folder)
+    assert process.stdout is not None
+    ready = json.loads(await process.stdout.readline())["ready"]
+    url = f"http://{ready['sidecar']}"
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+            yield process, client
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def logged(folder: Path) -> list[object]:
+    """Return what is in the log."""
+    log = wiring.open_log(Settings(home=folder / "home"), partition=None)
+    return [entry.event async for entry in log.read(after=Offset("sidecar-0", -1))]
+
+
+async def test_a_stream_that_runs_at_sigterm_runs_to_its_end(tmp_path: Path) -> None:
+    """A deployment is no reason to cut people short."""
+    gate = asyncio.Event()
+    stub = Stub(socket=tmp_path / "vllm.sock", says=[a_stream(a_chunk("a"), DONE, gate=gate)])
+
+    async with stub.serving(), a_sidecar(tmp_path) as (process, client):
+        async with client.stream("POST", CHAT, json={**HELLO, "stream": True}) as reply:
+            pieces = reply.aiter_bytes()
+            await anext(pieces)
+            process.send_signal(signal.SIGTERM)
+            gate.set()
+            rest = b"".join([piece async for piece in pieces])
+        status = await process.wait()
+
+    (event,) = await logged(tmp_path)
+    assert (rest, status) == (DONE, 0)
+    assert isinstance(event, CompletionServed)
+
+
+async def test_what_a_client_saw_survives_a_sigkill(tmp_path: Path) -> None:
+    """The machine's memory keeps what was written, however the writer dies."""
+    stub = Stub(socket=tmp_path / "vllm.sock", says=[Said(pieces=(b'{"model":"base"}',))])
+    async with stub.serving():
+        async with a_sidecar(tmp_path) as (process, client):
+            reply = await client.post(CHAT, json=HELLO)
+            name = reply.headers["x-request-id"]
+            vote = await client.post("/v1/feedback", json={"completion_id": name, "thumb": "up"})
+            process.kill()
+
+        async with a_sidecar(tmp_path) as (process, _):
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
+
+    # What was forwarded just before the kill is forwarded again: under the same ids.
+    found = await logged(tmp_path)
+    completions = {one.completion_id for one in found if isinstance(one, CompletionServed)}
+    thumbs = {one.completion_id for one in found if isinstance(one, ThumbGiven)}
+    assert vote.status_code == 202
+    assert (completions, thumbs) == ({name}, {name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SIDECAR__BIND", "0.0.0.0:0"),
+        ("SIDECAR__UPSTREAM", "ftp://x"),
+        ("SIDECAR__DRAIN", "1"),
+        ("SIDECARS__BIND", "127.0.0.1:0"),
+    ],
+)
+async def test_wrong_settings_end_the_process_and_name_themselves(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    """An operator reads one line and knows which."""
+    process = await start(tmp_path, **{name: value})
+
+    _, error = await process.communicate()
+
+    assert process.returncode == 2
+    assert f"FEEDBACKLOOP_{name}".encode() in error
