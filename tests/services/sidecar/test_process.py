@@ -49,15 +49,19 @@ async def start(folder: Path, **changed: str) -> asyncio.subprocess.Process:
 
 @asynccontextmanager
 async def a_sidecar(
-    folder: Path,
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
-    process = await start(folder)
+    folder: Path, **changed: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient, httpx.AsyncClient]]:
+    """Run a sidecar; yield it with a client of either listener."""
+    process = await start(folder, **changed)
     assert process.stdout is not None
     ready = json.loads(await process.stdout.readline())["ready"]
-    url = f"http://{ready['sidecar']}"
+    front, back = (f"http://{ready[name]}" for name in ("sidecar", "admin"))
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
-            yield process, client
+        async with (
+            httpx.AsyncClient(base_url=front, timeout=10, trust_env=False) as client,
+            httpx.AsyncClient(base_url=back, timeout=10, trust_env=False) as admin,
+        ):
+            yield process, client, admin
     finally:
         if process.returncode is None:
             process.kill()
@@ -75,7 +79,7 @@ async def test_a_stream_that_runs_at_sigterm_runs_to_its_end(tmp_path: Path) -> 
     gate = asyncio.Event()
     stub = Stub(socket=tmp_path / "vllm.sock", says=[a_stream(a_chunk("a"), DONE, gate=gate)])
 
-    async with stub.serving(), a_sidecar(tmp_path) as (process, client):
+    async with stub.serving(), a_sidecar(tmp_path) as (process, client, _):
         async with client.stream("POST", CHAT, json={**HELLO, "stream": True}) as reply:
             pieces = reply.aiter_bytes()
             await anext(pieces)
@@ -93,13 +97,13 @@ async def test_what_a_client_saw_survives_a_sigkill(tmp_path: Path) -> None:
     """The machine's memory keeps what was written, however the writer dies."""
     stub = Stub(socket=tmp_path / "vllm.sock", says=[Said(pieces=(b'{"model":"base"}',))])
     async with stub.serving():
-        async with a_sidecar(tmp_path) as (process, client):
+        async with a_sidecar(tmp_path) as (process, client, _):
             reply = await client.post(CHAT, json=HELLO)
             name = reply.headers["x-request-id"]
             vote = await client.post("/v1/feedback", json={"completion_id": name, "thumb": "up"})
             process.kill()
 
-        async with a_sidecar(tmp_path) as (process, _):
+        async with a_sidecar(tmp_path) as (process, _, _):
             process.send_signal(signal.SIGTERM)
             await process.wait()
 

@@ -1,0 +1,121 @@
+"""A real vLLM behind its guard, the process before it, and the official client."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionMessageParam
+
+from feedbackloop.serving.vllm import open_client
+from services.guard import DENIED
+from tests.services.sidecar.test_process import a_sidecar
+from tests.tiny_server import make_base, running_vllm
+
+pytestmark = pytest.mark.vllm
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "w1 w2 w3"}]
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    base = make_base(tmp_path_factory.mktemp("tiny") / "base")
+    with running_vllm(base) as found:
+        yield found
+
+
+@pytest.fixture
+async def vllm(upstream: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_client(upstream) as client:
+        yield client
+
+
+@pytest.fixture
+async def base(vllm: httpx.AsyncClient) -> str:
+    """What vLLM calls its base."""
+    name: str = (await vllm.get("/v1/models")).json()["data"][0]["id"]
+    return name
+
+
+@pytest.fixture
+async def url(tmp_path: Path, upstream: str, base: str) -> AsyncIterator[str]:
+    """A sidecar that is ready."""
+    changed = {
+        "SIDECAR__UPSTREAM": upstream,
+        "SIDECAR__UPSTREAM_GUARD": "required",
+        "ALIASES__ASSISTANT__BASE": base,
+    }
+    async with a_sidecar(tmp_path, **changed) as (_, client, admin):
+        async with asyncio.timeout(60):
+            while (await admin.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.2)  # noqa: ASYNC110  # another process tells us nothing
+        yield str(client.base_url)
+
+
+async def test_the_guard_hides_what_would_load_adapters_without_a_key(
+    vllm: httpx.AsyncClient,
+) -> None:
+    """vLLM answers both with its API key set; behind the guard they do not exist."""
+    found = [(await vllm.post(path, json={})).status_code for path in DENIED]
+
+    assert found == [404, 404]
+
+
+async def test_a_reply_is_vllms_own_under_our_names(
+    url: str, vllm: httpx.AsyncClient, base: str
+) -> None:
+    """Its id is the receipt that the app votes with."""
+    asked = {"messages": MESSAGES, "temperature": 0, "max_tokens": 8, "logprobs": True}
+    direct = (await vllm.post("/v1/chat/completions", json={**asked, "model": base})).json()
+
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        reply = await client.post("/v1/chat/completions", json={**asked, "model": "assistant"})
+        vote = await client.post(
+            "/v1/feedback", json={"completion_id": reply.json()["id"], "thumb": "up"}
+        )
+
+    ours = reply.json()
+    assert {**ours, "id": "", "created": 0} == {
+        **direct, "id": "", "created": 0, "model": "assistant"
+    }  # fmt: skip
+    assert (ours["id"], vote.status_code) == (reply.headers["x-request-id"], 202)
+
+
+async def test_the_official_client_streams(url: str) -> None:
+    """With usage, which arrives in a chunk of its own."""
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as openai:
+        stream = await openai.chat.completions.create(
+            model="assistant",
+            messages=MESSAGES,
+            stream=True,
+            stream_options={"include_usage": True},
+            max_tokens=8,
+        )
+        chunks = [chunk async for chunk in stream]
+
+    assert {chunk.model for chunk in chunks} == {"assistant"}
+    assert chunks[-1].usage is not None
+
+
+async def test_completions_carry_the_receipt_too(url: str) -> None:
+    """The older route has another prefix."""
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        reply = await client.post(
+            "/v1/completions", json={"model": "assistant", "prompt": "w1", "max_tokens": 4}
+        )
+
+    assert reply.json()["id"] == reply.headers["x-request-id"]
+    assert reply.json()["id"].startswith("cmpl-")
+
+
+async def test_a_refusal_of_vllm_names_the_alias(url: str) -> None:
+    """vLLM's own words about a request, and none of its names."""
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        reply = await client.post(
+            "/v1/chat/completions",
+            json={"model": "assistant", "messages": MESSAGES, "max_tokens": -1},
+        )
+
+    assert reply.status_code == 400
+    assert "max_tokens" in reply.text
