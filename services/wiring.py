@@ -9,10 +9,12 @@ import secrets
 import sys
 import time
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from feedbackloop.dataset.port import Snapshots
 from feedbackloop.evaluation.port import Evaluator
-from feedbackloop.evaluation.suite import Suite
+from feedbackloop.evaluation.suite import Problem, Suite
 from feedbackloop.events import RunId
 from feedbackloop.log.port import EventLog, ReleaseTopic, Spool
 from feedbackloop.promotion.port import Adapters, Releases
@@ -20,6 +22,9 @@ from feedbackloop.serving.port import PolicyServer
 from feedbackloop.training.port import Attempt, Launcher, Runs, Trainer
 from feedbackloop.training.run import RunState
 from services.settings import MemoryLog, SegmentLog, Settings
+
+if TYPE_CHECKING:
+    from feedbackloop.training.safetensors import AdapterFacts
 
 
 def open_snapshots(settings: Settings) -> Snapshots:
@@ -161,6 +166,24 @@ def load_suites(settings: Settings) -> tuple[Suite, ...]:
     from feedbackloop.evaluation.filesystem import load_suite
 
     return tuple(load_suite(path) for path in settings.gate.suites)
+
+
+def lint_suite(path: Path) -> tuple[Suite | None, tuple[Problem, ...]]:
+    """Read a suite and name everything that is wrong with it; None if anything is."""
+    from feedbackloop.evaluation.filesystem import lint
+
+    return lint(path)
+
+
+def read_adapter(folder: Path) -> "AdapterFacts":
+    """Read an adapter's folder as facts; the rules of its content are not applied.
+
+    Raises:
+        AdapterRejected: If it is not two plain files in the formats that their names say.
+    """
+    from feedbackloop.training.safetensors import read_adapter as read
+
+    return read(folder)
 
 
 def open_releases(settings: Settings) -> Releases:

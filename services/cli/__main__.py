@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import feedbackloop
-from services.cli import data, doctor, house, keys, releases, runs
+from services.cli import artefacts, data, doctor, house, keys, reference, releases, runs
 from services.cli.output import out
 
 app = typer.Typer(
@@ -25,15 +25,10 @@ app.add_typer(releases.app, name="release")
 app.add_typer(data.dataset_app, name="dataset")
 app.add_typer(data.log_app, name="log")
 app.add_typer(keys.app, name="keys")
-
-retries_app = typer.Typer(help="Retry detection.", no_args_is_help=True)
-retries_app.command("score")(data.score_retries)
-app.add_typer(retries_app, name="retries")
-
-
-@retries_app.callback()
-def _retries() -> None:
-    """Keep ``score`` a command of its own, though it is the only one."""
+app.add_typer(artefacts.suite_app, name="suite")
+app.add_typer(artefacts.adapter_app, name="adapter")
+app.add_typer(artefacts.retries_app, name="retries")
+app.command("settings")(reference.settings)
 
 
 @app.callback(invoke_without_command=True)

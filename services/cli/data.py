@@ -1,14 +1,15 @@
 """What was recorded, and what became of it: the log, snapshots, traces."""
 
 import asyncio
+import contextlib
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from feedbackloop.errors import FeedbackLoopError, RecordError
+from feedbackloop.dataset.snapshot import PARTS
+from feedbackloop.errors import RecordError, SettingsError
 from feedbackloop.log.port import EventLog, Offset
 from services import wiring
 from services.cli.api import Api
@@ -21,23 +22,25 @@ _From = Annotated[
     str | None,
     typer.Option("--from", help="PARTITION:POSITION to begin after, or POSITION in every one."),
 ]
+_Format = Annotated[str, typer.Option("--format", help="jsonl: one JSON object a line.")]
 
 
 @log_app.command("export")
 def export(
     start: _From = None,
-    form: Annotated[str, typer.Option("--format", help="Only jsonl is known.")] = "jsonl",
+    form: _Format = "jsonl",
 ) -> None:
     """Print every event as a JSON line, partition by partition, then end."""
-    del form
     with explained():
+        _check_format(form)
         asyncio.run(_print(wiring.open_log(load(), partition=None), _starts(start), follow=False))
 
 
 @log_app.command("tail")
-def tail(start: _From = None) -> None:
+def tail(start: _From = None, form: _Format = "jsonl") -> None:
     """Print events as JSON lines as they come, until interrupted."""
-    with explained():
+    with explained(), contextlib.suppress(KeyboardInterrupt):
+        _check_format(form)
         asyncio.run(_print(wiring.open_log(load(), partition=None), _starts(start), follow=True))
 
 
@@ -75,14 +78,14 @@ def verify(digest: str, as_json: Json = False) -> None:
 @dataset_app.command("export")
 def export_rows(
     digest: str,
-    part: Annotated[str, typer.Option(help="kto, dpo, held_out_kto or held_out_dpo.")] = "kto",
+    part: Annotated[str, typer.Option(help=f"One of {', '.join(PARTS)}.")] = "kto",
 ) -> None:
     """Print a snapshot's rows as JSON lines, with the trainers' column names."""
     with explained():
         snapshot = wiring.open_snapshots(load()).get(digest)
-        rows: Any = getattr(snapshot, part, None)
-        if not isinstance(rows, tuple):
-            raise typer.BadParameter(f"no such part: {part}")
+        if part not in PARTS:
+            raise SettingsError(f"--part {part}: expected one of {', '.join(PARTS)}")
+        rows: Any = getattr(snapshot, part)
     for row in rows:
         sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
 
@@ -94,17 +97,9 @@ def trace(completion_id: str, as_json: Json = False) -> None:
     emit(found, as_json=as_json, show=lambda: facts(found))
 
 
-def score_retries(file: Path, as_json: Json = False) -> None:
-    """Run the retry detector on dialogues of your own: one JSON object a line."""
-    from feedbackloop.capture.fragments import score_fragments  # noqa: PLC0415  # one command's
-
-    with explained():
-        try:
-            lines = file.read_bytes().splitlines()
-        except OSError as error:
-            raise FeedbackLoopError(f"{file}: {error}") from error
-        report = score_fragments(lines)
-    emit(report, as_json=as_json, show=lambda: facts(msgspec.to_builtins(report)))
+def _check_format(form: str) -> None:
+    if form != "jsonl":
+        raise SettingsError(f"--format {form}: expected jsonl")
 
 
 def _starts(start: str | None) -> dict[str | None, int]:
@@ -114,7 +109,7 @@ def _starts(start: str | None) -> dict[str | None, int]:
     try:
         return {partition or None: int(position)}
     except ValueError as error:
-        raise typer.BadParameter(f"--from {start}: expected PARTITION:POSITION") from error
+        raise SettingsError(f"--from {start}: expected PARTITION:POSITION or POSITION") from error
 
 
 async def _print(log: EventLog, starts: dict[str | None, int], *, follow: bool) -> None:

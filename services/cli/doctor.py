@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import httpx
 import msgspec
 import typer
 
 from feedbackloop.errors import SettingsError
-from services import keyring, supervisor
+from services import apikeys, keyring, supervisor
 from services.cli.output import REFUSED, Json, emit, out
+from services.guard import DENIED
 from services.settings import Settings, load
 
 _DISK_GIB = 4
+_NOT_FOUND = 404
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -46,7 +49,7 @@ def _findings() -> Iterator[Finding]:
         yield Finding("settings", "fail", str(error))
         return
     yield Finding("settings", "ok", "every variable is known")
-    checks: tuple[Callable[[Settings], Finding], ...] = (_disk, _model, _keys)
+    checks: tuple[Callable[[Settings], Finding], ...] = (_disk, _model, _keys, _callers, _guard)
     for check in checks:
         yield check(settings)
     running = supervisor.read_state(settings.home) is not None
@@ -107,6 +110,36 @@ def _keys(settings: Settings) -> Finding:
     except SettingsError as error:
         return Finding("keyring", "fail", str(error))
     return Finding("keyring", "ok", f"{file}, tenants: {', '.join(sorted(tenants))}")
+
+
+def _callers(settings: Settings) -> Finding:
+    if not settings.keys.required:
+        return Finding("api keys", "warn", "not asked for: every caller on this machine may")
+    keys = apikeys.listed(settings.home / "keys" / "api-keys.json")
+    if not keys:
+        says = "required, and there is none: `feedbackloop keys create`"
+        return Finding("api keys", "warn", says)
+    return Finding("api keys", "ok", f"{len(keys)} keys")
+
+
+def _guard(settings: Settings) -> Finding:
+    """Try the routes that must not answer, if a vLLM runs here."""
+    if settings.sidecar.upstream_guard == "off":
+        return Finding("guard", "warn", "off: adapters are not managed, routes not checked")
+    socket_file = settings.upstream().removeprefix("unix:")
+    if not Path(socket_file).is_socket():
+        return Finding("guard", "ok", "will be proven by the sidecar: no vLLM runs here now")
+    transport = httpx.HTTPTransport(uds=socket_file)
+    try:
+        with httpx.Client(transport=transport, base_url="http://vllm", timeout=5) as client:
+            answers = {path: client.post(path, json={}).status_code for path in DENIED}
+    except httpx.HTTPError as error:
+        return Finding("guard", "warn", f"{socket_file} does not answer: {error}")
+    opened = [path for path, status in answers.items() if status != _NOT_FOUND]
+    if opened:
+        says = f"vLLM answers {', '.join(opened)}: start it with --middleware services.guard.Guard"
+        return Finding("guard", "fail", says)
+    return Finding("guard", "ok", "vLLM answers nothing that we do not use")
 
 
 def _port(settings: Settings, name: str, *, running: bool) -> Finding:

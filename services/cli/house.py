@@ -26,6 +26,7 @@ def up(
     model: Annotated[str, typer.Option(help="Folder or hub id of the base.")] = "",
     alias: Annotated[str, typer.Option(help="The model name that clients use.")] = "assistant",
     foreground: Annotated[bool, typer.Option(help="Stay, for containers.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Start vLLM, sidecar and scheduler on this machine, and leave them running."""
     with explained():
@@ -38,20 +39,34 @@ def up(
             raise typer.Exit(supervisor.main())
         process = _detach(settings)
         _wait_until_ready(settings, process)
+    addresses = {
+        "openai": f"http://{settings.sidecar.bind}/v1",
+        "model": alias,
+        "admin": f"http://{settings.sidecar.admin_bind}",
+        "scheduler": f"http://{settings.scheduler.bind}",
+        "keys_required": settings.keys.required,
+    }
+    emit(addresses, as_json=as_json, show=lambda: _welcome(settings, alias))
+
+
+def _welcome(settings: Settings, alias: str) -> None:
     bind = settings.sidecar.bind
+    key = " -H 'authorization: Bearer KEY'" if settings.keys.required else ""
     out.print(f"The loop is up. Point any OpenAI client at http://{bind}/v1, model {alias}:")
     out.print(
-        f"  curl http://{bind}/v1/chat/completions -H 'content-type: application/json' -d "
+        f"  curl http://{bind}/v1/chat/completions -H 'content-type: application/json'{key} -d "
         f'\'{{"model": "{alias}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    if not settings.keys.required:
+    if settings.keys.required:
+        out.print("`feedbackloop keys create` makes an API key.")
+    else:
         out.print("API keys are not asked for: only this machine can reach it.")
 
 
-def down() -> None:
+def down(as_json: Json = False) -> None:
     """End what ``up`` left running; what people were answered is kept."""
     with explained():
         settings = load()
@@ -64,7 +79,7 @@ def down() -> None:
             if time.monotonic() > deadline:
                 raise FeedbackLoopError(f"the supervisor {state.pid} has not ended in 2 minutes")
             time.sleep(_POLL_SECONDS)
-    out.print("The loop is down.")
+    emit({"down": state.pid}, as_json=as_json, show=lambda: out.print("The loop is down."))
 
 
 def status(as_json: Json = False) -> None:

@@ -52,22 +52,24 @@ def list_keys(as_json: Json = False) -> None:
 
 
 @app.command("revoke")
-def revoke(key_id: str) -> None:
+def revoke(key_id: str, as_json: Json = False) -> None:
     """Forget a key: whoever uses it is refused from then on."""
     with explained():
         if not apikeys.revoke(_file(load()), key_id):
             raise FeedbackLoopError(f"there is no key {key_id}")
-    out.print(f"{key_id} is revoked")
+    emit({"revoked": key_id}, as_json=as_json, show=lambda: out.print(f"{key_id} is revoked"))
 
 
 @app.command("rotate")
 def rotate(
     tenant: Annotated[str, typer.Option(help="Whose receipts.")] = "default",
+    as_json: Json = False,
 ) -> None:
     """Sign new receipts with a new key; those that were issued stay good."""
     with explained():
         current = keyring.rotate(load().home, TenantId(tenant))
-    out.print(f"receipts of {tenant} are signed with key {current} after the next start")
+    said = f"receipts of {tenant} are signed with key {current} within seconds"
+    emit({"tenant": tenant, "current": current}, as_json=as_json, show=lambda: out.print(said))
 
 
 def _file(settings: Settings) -> Path:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from feedbackloop.errors import SettingsError
+from feedbackloop.errors import RunError, SettingsError
 from services.cli.api import Api
 from services.cli.output import Json, emit, explained, facts, out, table
 from services.settings import load
@@ -60,16 +60,22 @@ def show(run: str, as_json: Json = False) -> None:
 
 
 @app.command("logs")
-def logs(run: str) -> None:
+def logs(run: str, as_json: Json = False) -> None:
     """Print what the steps of a run wrote, attempt by attempt."""
     with explained():
         folder = load().home / "runs" / run
-        files = sorted(folder.glob("*/attempt-*/log.txt"))
+        files = sorted(folder.glob("*/attempt-*/log.txt"), key=lambda file: file.stat().st_mtime)
         if not files:
-            raise SettingsError(f"no step of {run} has run on this machine: {folder}")
-    for file in files:
-        out.rule(f"{file.parent.parent.name} {file.parent.name}", align="left")
-        out.print(file.read_text(errors="replace"), markup=False, highlight=False)
+            raise RunError(f"no step of {run} has run on this machine: {folder}")
+    said = [
+        {
+            "step": file.parent.parent.name,
+            "attempt": file.parent.name,
+            "text": file.read_text(errors="replace"),
+        }
+        for file in files
+    ]
+    emit(said, as_json=as_json, show=lambda: _show_logs(said))
 
 
 @app.command("cancel")
@@ -114,6 +120,12 @@ def _show(run: dict[str, Any]) -> None:
             for c in verdict["checks"]
         ]
         table(columns, rows, title="The gate's verdict")
+
+
+def _show_logs(said: list[dict[str, str]]) -> None:
+    for one in said:
+        out.rule(f"{one['step']} {one['attempt']}", align="left")
+        out.print(one["text"], markup=False, highlight=False)
 
 
 def _short(number: float | None) -> str:

@@ -1,0 +1,250 @@
+"""The command line: what it prints, and how it ends."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from feedbackloop.dataset.snapshot import Options, build
+from feedbackloop.labels.gather import Gathering
+from services import wiring
+from services.cli.__main__ import app
+from services.settings import load
+from tests.builders import ALIAS, NOON, a_thumb, voted
+from tests.fakes import an_adapter
+
+LINES = {"log export", "log tail", "dataset export"}
+"""Commands that print JSON lines and nothing else."""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a home folder of its own, and nobody who answers."""
+    monkeypatch.setenv("FEEDBACKLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FEEDBACKLOOP_SCHEDULER__BIND", "127.0.0.1:1")
+    monkeypatch.setenv("FEEDBACKLOOP_SIDECAR__ADMIN_BIND", "127.0.0.1:1")
+    return tmp_path / "home"
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def told(*arguments: str) -> Any:
+    """Return what a command that is done prints as JSON."""
+    result = call(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def test_every_command_speaks_json_and_explains_itself() -> None:
+    """Programs call it as often as people do."""
+    known = dict(commands(typer.main.get_command(app)))
+
+    mute = [
+        name
+        for name, command in known.items()
+        if name not in LINES and "as_json" not in {option.name for option in command.params}
+    ]
+
+    assert mute == []
+    assert all(command.help for command in known.values())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "list"),
+        ("release", "rollback", "assistant"),
+        ("plan",),
+        ("trace", "chatcmpl-1"),
+        ("down",),
+        ("run", "logs", "run-9"),
+        ("dataset", "verify", "ab" * 32),
+        ("keys", "revoke", "nobody"),
+    ],
+)
+def test_what_could_not_be_done_ends_with_1_and_a_reason(arguments: tuple[str, ...]) -> None:
+    """A script must not go on as if it had been done."""
+    result = call(*arguments)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "start", "--set", "learning_rate"),
+        ("log", "export", "--format", "csv"),
+        ("log", "export", "--from", "somewhere"),
+        ("keys", "create", "--scope", "everything"),
+        ("keys", "rotate", "--tenant", "nobody"),
+        ("adapter", "inspect", "nothing"),
+        ("retries", "score", "nothing.jsonl"),
+        ("up",),
+        ("no", "such", "command"),
+    ],
+)
+def test_a_wrong_call_ends_with_2(arguments: tuple[str, ...]) -> None:
+    """The caller has to change something before it tries again."""
+    assert call(*arguments).exit_code == 2
+
+
+def test_a_misspelt_setting_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever command reads it."""
+    monkeypatch.setenv("FEEDBACKLOOP_SIDECAR__BND", "x")
+
+    result = call("run", "list")
+
+    assert result.exit_code == 2
+    assert "FEEDBACKLOOP_SIDECAR__BND: no such setting" in result.stderr
+
+
+def test_a_key_is_shown_once_listed_by_its_id_and_revoked() -> None:
+    """What is kept of a key cannot be used to call."""
+    made = told("keys", "create", "--tenant", "acme", "--scope", "admin")
+
+    listed = told("keys", "list")
+    revoked = told("keys", "revoke", made["id"])
+
+    assert listed == [{"id": made["id"], "tenant": "acme", "scopes": ["admin"]}]
+    assert made["key"] not in call("keys", "list").stdout
+    assert revoked == {"revoked": made["id"]}
+    assert told("keys", "list") == []
+
+
+def test_the_log_is_exported_from_an_offset() -> None:
+    """Another program follows where it stopped."""
+
+    async def write() -> list[int]:
+        log = wiring.open_log(load(), partition="sidecar-0")
+        offsets = await log.append([a_thumb("c1"), a_thumb("c2")])
+        await log.close()
+        return [offset.position for offset in offsets]
+
+    first, _ = asyncio.run(write())
+
+    everything = call("log", "export", "--format", "jsonl").stdout.splitlines()
+    rest = call("log", "export", "--from", f"sidecar-0:{first}").stdout.splitlines()
+
+    assert [json.loads(line)["event"]["completion_id"] for line in everything] == ["c1", "c2"]
+    assert rest == everything[1:]
+
+
+def test_a_snapshot_is_shown_verified_and_exported() -> None:
+    """People look at the rows before they trust what was trained on them."""
+    gathering = Gathering()
+    for event in voted(40):
+        gathering.add(event)
+    options = Options(
+        alias=ALIAS,
+        until=NOON + timedelta(hours=1),
+        window_seconds=86_400,
+        watermark_seconds=600,
+        min_confidence=0.5,
+        max_rows_per_user=20,
+        max_ratio=2.0,
+        holdout_share=0.1,
+    )
+    digest = wiring.open_snapshots(load()).put(build(gathering, options, secret=b"secret"))
+
+    rows = call("dataset", "export", digest, "--part", "kto").stdout.splitlines()
+
+    assert told("dataset", "verify", digest)["kto"] == len(rows) > 0
+    assert {"prompt", "completion", "label"} <= set(json.loads(rows[0]))
+    assert told("dataset", "show", digest)["options"]["alias"] == ALIAS
+    assert call("dataset", "export", digest, "--part", "rows").exit_code == 2
+
+
+def test_an_adapter_is_inspected_without_being_trusted(tmp_path: Path) -> None:
+    """It may come from anywhere."""
+    folder = an_adapter(tmp_path / "adapter")
+
+    good = told("adapter", "inspect", str(folder))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"r": 4096}))
+    bad = call("adapter", "inspect", str(folder), "--json")
+
+    assert (good["rank"], good["problems"]) == (1, [])
+    assert bad.exit_code == 1
+    assert json.loads(bad.stdout)["problems"]
+
+
+def test_a_suites_mistakes_are_named_with_their_lines(tmp_path: Path) -> None:
+    """A suite is written by hand, and counts for every candidate."""
+    (tmp_path / "sums.yaml").write_text("name: sums\nitems: sums.jsonl\n")
+    items = tmp_path / "sums.jsonl"
+    prompt = [{"role": "user", "content": "1 + 1?"}]
+    items.write_text(json.dumps({"id": "a", "prompt": prompt, "expect": {"contains": "2"}}) + "\n")
+    good = told("suite", "lint", str(tmp_path / "sums.yaml"))
+
+    items.write_text(items.read_text() + '{"id": "b"}\n')
+    bad = call("suite", "lint", str(tmp_path / "sums.yaml"))
+
+    assert good["suites"][str(tmp_path / "sums.yaml")]["items"] == 1
+    assert bad.exit_code == 1
+    assert "sums.jsonl:2" in bad.stdout.replace("\n", "")
+
+
+def test_dialogues_are_scored_line_by_line(tmp_path: Path) -> None:
+    """A team tries the detector on its own data before it believes it."""
+    message = {"role": "user", "content": "What is the capital of Australia?"}
+    line = {
+        "id": "one",
+        "implied": "rejected",
+        "first": {"messages": [message], "response": "Sydney", "finish_reason": "stop", "at": 0},
+        "second": {"messages": [message], "at": 20},
+    }
+    file = tmp_path / "dialogues.jsonl"
+    file.write_text(json.dumps(line) + "\nnot json\n")
+
+    report = told("retries", "score", str(file))
+
+    assert report["lines"][0]["implied"] == "rejected"
+    assert report["implied"]["rejected"]["recall"] == 1.0
+    assert report["unreadable"] == 1
+    assert call("retries", "score", str(file)).exit_code == 0
+
+
+def test_settings_are_shown_and_secrets_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output ends up in tickets."""
+    monkeypatch.setenv("FEEDBACKLOOP_KEYS__ADMIN", "fl_very_secret")
+
+    shown = told("settings")
+
+    assert shown["scheduler"]["bind"] == "127.0.0.1:1"
+    assert "secret" not in json.dumps(shown)
+    assert "fl_very" not in call("settings").stdout
+
+
+def test_the_doctor_names_each_check_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first thing that a newcomer runs when something is wrong."""
+    (tmp_path / "model").mkdir()
+    monkeypatch.setenv("FEEDBACKLOOP_VLLM__MODEL", str(tmp_path / "model"))
+
+    result = call("doctor", "--json")
+    findings = {one["check"]: one for one in json.loads(result.stdout)}
+
+    assert result.exit_code == 1
+    assert findings["python"]["outcome"] == "ok"
+    assert findings["model"]["outcome"] == "fail"
+    assert "config.json" in findings["model"]["says"]
+    assert {"vllm", "starlette", "torch", "disk", "keyring", "guard"} <= set(findings)
