@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import feedbackloop
-from services.cli import artefacts, data, doctor, house, keys, reference, releases, runs
+from services.cli import artefacts, data, demo, doctor, house, keys, reference, releases, runs
 from services.cli.output import out
 
 app = typer.Typer(
@@ -14,6 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo.demo)
 app.command("up")(house.up)
 app.command("down")(house.down)
 app.command("status")(house.status)
