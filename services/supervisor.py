@@ -7,14 +7,15 @@ with the supervisor, whichever way it ends; steps of runs are not its children a
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import structlog
@@ -29,16 +30,29 @@ _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 30.0
 _WELL_AFTER_SECONDS = 60.0
 _LOG_BYTES = 32 * 2**20
+_LOG_SECONDS = 10.0
+_LIVE_AND = 2
+"""Adapters that vLLM keeps in memory beyond those that can be active: unloading takes a while."""
 _PR_SET_PDEATHSIG = 1
+_LONGEST_SOCKET = 107
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """A process to keep running."""
+    """A process to keep running.
+
+    Attributes:
+        name: Names its log, too.
+        command: What to start.
+        environment: Added to the supervisor's own.
+        stop_seconds: How long it may take to end before it is killed.
+        leaves: A file that it leaves behind if it is killed, and cannot start with.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str]
     stop_seconds: float
+    leaves: Path | None = None
 
 
 class ChildState(msgspec.Struct, kw_only=True):
@@ -78,15 +92,14 @@ def specs(settings: Settings) -> list[Spec]:
     """Say what runs on one machine, in the order in which it is stopped last to first.
 
     Raises:
-        SettingsError: If no model is named.
+        SettingsError: If no model is named, or vLLM has not the room for what is to be served.
     """
-    if not settings.vllm.model:
-        raise SettingsError("FEEDBACKLOOP_VLLM__MODEL: expected a folder or hub id of the base")
+    _check(settings)
     home = settings.home.resolve()
-    socket = settings.vllm.socket or str(home / "run" / "vllm.sock")
+    socket = socket_path(settings)
     ours = {
         "FEEDBACKLOOP_HOME": str(home),
-        "FEEDBACKLOOP_SIDECAR__UPSTREAM": settings.sidecar.upstream or f"unix:{socket}",
+        "FEEDBACKLOOP_SIDECAR__UPSTREAM": settings.upstream(),
     }
     if not settings.aliases:
         ours["FEEDBACKLOOP_ALIASES__ASSISTANT__BASE"] = settings.vllm.served_name
@@ -98,6 +111,7 @@ def specs(settings: Settings) -> list[Spec]:
             command=vllm_command(settings, socket),
             environment=_vllm_environment(settings),
             stop_seconds=30,
+            leaves=Path(socket),
         ),
         Spec(
             name="sidecar",
@@ -112,6 +126,48 @@ def specs(settings: Settings) -> list[Spec]:
             stop_seconds=10,
         ),
     ]
+
+
+def next_wait(wait_seconds: float, *, lived_seconds: float) -> float:
+    """Say how long a process that ended again waits, in seconds: ever longer until it is well.
+
+    Args:
+        wait_seconds: How long it waited the last time.
+        lived_seconds: How long it lived since.
+    """
+    if lived_seconds > _WELL_AFTER_SECONDS:
+        return _FIRST_WAIT_SECONDS
+    return min(wait_seconds * 2, _LONGEST_WAIT_SECONDS)
+
+
+def socket_path(settings: Settings) -> str:
+    """Return where vLLM listens."""
+    return settings.vllm.socket or str(settings.home.resolve() / "run" / "vllm.sock")
+
+
+def _check(settings: Settings) -> None:
+    vllm = settings.vllm
+    socket = socket_path(settings)
+    if len(os.fsencode(socket)) > _LONGEST_SOCKET:
+        raise SettingsError(
+            f"FEEDBACKLOOP_VLLM__SOCKET: {socket} is too long for a socket: expected at most "
+            f"{_LONGEST_SOCKET} bytes"
+        )
+    if not vllm.model:
+        raise SettingsError("FEEDBACKLOOP_VLLM__MODEL: expected a folder or hub id of the base")
+    if vllm.served_name in settings.aliases:
+        raise SettingsError(f"FEEDBACKLOOP_VLLM__SERVED_NAME: {vllm.served_name} is an alias")
+    aliases = max(1, len(settings.aliases))
+    if vllm.max_loras < 2 * aliases:
+        raise SettingsError(
+            f"FEEDBACKLOOP_VLLM__MAX_LORAS={vllm.max_loras}: a rollout serves 2 adapters of each "
+            f"alias at once, so {aliases} aliases need {2 * aliases}"
+        )
+    if vllm.max_cpu_loras < vllm.max_loras + _LIVE_AND:
+        raise SettingsError(
+            f"FEEDBACKLOOP_VLLM__MAX_CPU_LORAS={vllm.max_cpu_loras}: expected at least "
+            f"max_loras and {_LIVE_AND} more, {vllm.max_loras + _LIVE_AND}"
+        )
 
 
 def vllm_command(settings: Settings, socket: str) -> tuple[str, ...]:
@@ -158,8 +214,8 @@ def _vllm_environment(settings: Settings) -> dict[str, str]:
 class Supervisor:
     """Starts, watches, restarts and stops the children."""
 
-    def __init__(self, settings: Settings, children: Sequence[Spec]) -> None:
-        self._home = settings.home.resolve()
+    def __init__(self, home: Path, children: Sequence[Spec]) -> None:
+        self._home = home.resolve()
         self._specs = children
         self._stopping = asyncio.Event()
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -170,41 +226,58 @@ class Supervisor:
         )
 
     async def run(self) -> None:
-        """Keep everything running until SIGTERM."""
+        """Keep everything running until SIGTERM.
+
+        Raises:
+            SettingsError: If another supervisor works in this home folder.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        (self._home / "run").mkdir(parents=True, exist_ok=True)
-        keepers = [
-            asyncio.create_task(self._keep(spec, child))
-            for spec, child in zip(self._specs, self.state.children, strict=True)
-        ]
-        await self._stopping.wait()
-        for spec in reversed(self._specs):
-            await self._stop(spec)
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
-        state_file(self._home).unlink(missing_ok=True)
+        with _alone(self._home / "run"):
+            work: list[Coroutine[None, None, object]] = [self._stopping.wait(), self._trim()]
+            work += [
+                self._keep(*pair) for pair in zip(self._specs, self.state.children, strict=True)
+            ]
+            tasks = [asyncio.create_task(one) for one in work]
+            # Nothing of this ends by itself but the wait: an error in any of it ends us all.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._stopping.set()
+            for spec in reversed(self._specs):
+                await self._stop(spec)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            state_file(self._home).unlink(missing_ok=True)
+        for task in done:
+            task.result()
 
     async def _keep(self, spec: Spec, child: ChildState) -> None:
-        wait = _FIRST_WAIT_SECONDS
-        while not self._stopping.is_set():
+        wait = 0.0
+        while True:
             started = time.monotonic()
             child.last_exit = await self._live(spec, child)
             if self._stopping.is_set():
                 return
-            if time.monotonic() - started > _WELL_AFTER_SECONDS:
-                wait = _FIRST_WAIT_SECONDS
+            lived = time.monotonic() - started
+            wait = next_wait(wait, lived_seconds=lived) if wait else _FIRST_WAIT_SECONDS
             log.warning("child_ended", name=spec.name, code=child.last_exit, retry_seconds=wait)
             child.pid, child.waiting_seconds = None, wait
             child.restarts += 1
             self._write()
             await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+
+    async def _trim(self) -> None:
+        """Keep the children's logs from filling the disk."""
+        while True:
+            await asyncio.sleep(_LOG_SECONDS)
+            for spec in self._specs:
+                await asyncio.to_thread(trim, self._home / "run" / f"{spec.name}.log")
 
     async def _live(self, spec: Spec, child: ChildState) -> int:
-        with _open_log(self._home / "run" / f"{spec.name}.log") as out:
+        if spec.leaves is not None:
+            spec.leaves.unlink(missing_ok=True)
+        with (self._home / "run" / f"{spec.name}.log").open("ab") as out:
             process = await asyncio.create_subprocess_exec(
                 *spec.command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -241,11 +314,27 @@ class Supervisor:
         unfinished.replace(file)
 
 
-def _open_log(file: Path) -> IO[bytes]:
-    """Open a child's log; what is too long is set aside once."""
-    if file.exists() and file.stat().st_size > _LOG_BYTES:
-        file.replace(file.with_suffix(".log.1"))
-    return file.open("ab")
+def trim(file: Path, *, limit_bytes: int = _LOG_BYTES) -> None:
+    """Set aside what a log holds once it is too long; its writer goes on at its new end.
+
+    The writer appends, so the file may shrink under it. Lines that are written between the copy
+    and the cut are lost.
+    """
+    if file.exists() and file.stat().st_size > limit_bytes:
+        shutil.copyfile(file, file.with_suffix(".log.1"))
+        os.truncate(file, 0)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Let one supervisor at a time work in a home folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "supervisor.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(f"another supervisor works in {folder.parent}") from error
+        yield
 
 
 def _die_with_parent() -> None:
@@ -266,15 +355,15 @@ def main() -> int:
     try:
         settings = load()
         children = specs(settings)
+        asyncio.run(_run(settings, children))
     except SettingsError as error:
         log.error("settings", problem=str(error))  # noqa: TRY400  # a message, not a trace
         return 2
-
-    async def run() -> None:
-        await Supervisor(settings, children).run()
-
-    asyncio.run(run())
     return 0
+
+
+async def _run(settings: Settings, children: Sequence[Spec]) -> None:
+    await Supervisor(settings.home, children).run()
 
 
 if __name__ == "__main__":

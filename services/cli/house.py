@@ -12,14 +12,16 @@ import httpx
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from feedbackloop.errors import FeedbackLoopError, StateUnavailable
-from services import supervisor
+from feedbackloop.errors import FeedbackLoopError, SettingsError, StateUnavailable
+from services import addresses, supervisor
 from services.cli.api import Api
-from services.cli.output import REFUSED, Json, emit, err, explained, facts, out, table
+from services.cli.output import REFUSED, WRONG_USAGE, Json, emit, err, explained, facts, out, table
 from services.settings import Settings, load
 
 _POLL_SECONDS = 0.3
 _START_SECONDS = 600.0
+_TRIES = 3
+_LAST_LINES = 15
 
 
 def up(
@@ -32,13 +34,16 @@ def up(
     with explained():
         _set(model, alias)
         settings = load()
-        supervisor.specs(settings)
-        if supervisor.read_state(settings.home) is not None:
-            raise FeedbackLoopError(f"the loop in {settings.home} is up already")
+        _check(settings, alias)
         if foreground:
             raise typer.Exit(supervisor.main())
         process = _detach(settings)
-        _wait_until_ready(settings, process)
+        try:
+            _wait_until_ready(settings, process)
+        except (FeedbackLoopError, KeyboardInterrupt):
+            process.terminate()
+            process.wait()
+            raise
     addresses = {
         "openai": f"http://{settings.sidecar.bind}/v1",
         "model": alias,
@@ -110,16 +115,36 @@ def status(as_json: Json = False) -> None:
 
 
 def _set(model: str, alias: str) -> None:
-    """Turn options into settings, which the supervisor's children read."""
+    """Turn options, and what nobody said, into settings, which the supervisor's children read."""
+    given = load()
     if model:
         path = Path(model)
         os.environ["FEEDBACKLOOP_VLLM__MODEL"] = str(path.resolve()) if path.exists() else model
-    served = os.environ.get("FEEDBACKLOOP_VLLM__SERVED_NAME", "base")
-    named = f"FEEDBACKLOOP_ALIASES__{alias.upper()}__BASE"
-    if not any(name.startswith("FEEDBACKLOOP_ALIASES__") for name in os.environ):
-        os.environ[named] = served
-    # On loopback nobody else can call; whoever binds elsewhere is asked to say so.
-    os.environ.setdefault("FEEDBACKLOOP_KEYS__REQUIRED", "false")
+    if not given.aliases:
+        os.environ[f"FEEDBACKLOOP_ALIASES__{alias.upper()}__BASE"] = given.vllm.served_name
+    binds = (given.sidecar.bind, given.sidecar.admin_bind, given.scheduler.bind)
+    alone = all(addresses.is_loopback(addresses.split(bind)[0]) for bind in binds)
+    if alone and "required" not in given.keys.model_fields_set:
+        # Nobody else can call, and nobody asked for keys.
+        os.environ["FEEDBACKLOOP_KEYS__REQUIRED"] = "false"
+
+
+def _check(settings: Settings, alias: str) -> None:
+    """Find before the start what would keep the children from starting.
+
+    Raises:
+        SettingsError: If a setting is in the way.
+        FeedbackLoopError: If a loop runs in this home folder already.
+    """
+    if supervisor.read_state(settings.home) is not None:
+        raise FeedbackLoopError(f"the loop in {settings.home} is up already")
+    supervisor.specs(settings)
+    if alias not in settings.aliases:
+        known = ", ".join(sorted(settings.aliases))
+        raise SettingsError(f"--alias {alias}: the settings name {known}")
+    for section, field in (("sidecar", "bind"), ("sidecar", "admin_bind"), ("scheduler", "bind")):
+        setting = f"FEEDBACKLOOP_{section}__{field}".upper()
+        addresses.listen(setting, getattr(getattr(settings, section), field)).close()
 
 
 def _detach(settings: Settings) -> subprocess.Popen[bytes]:
@@ -148,12 +173,32 @@ def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> N
         task = progress.add_task("starting")
         while missing := [name for name, url in urls.items() if not _is_ready(url)]:
             progress.update(task, description=f"waiting for {', '.join(missing)}")
-            if process.poll() is not None or time.monotonic() > deadline:
-                logs = settings.home / "run"
+            broken = _broken(settings.home)
+            if broken is None and process.poll() is not None:
+                broken = "supervisor"
+            if broken is not None:
+                raise FeedbackLoopError(f"{broken} does not start: {_last_words(settings, broken)}")
+            if time.monotonic() > deadline:
                 raise FeedbackLoopError(
-                    f"the loop did not start ({', '.join(missing)} missing): see {logs}/*.log"
+                    f"{', '.join(missing)} not ready after {_START_SECONDS:.0f} s: see"
+                    f" {settings.home / 'run'}/*.log"
                 )
             time.sleep(_POLL_SECONDS)
+
+
+def _broken(home: Path) -> str | None:
+    """Name a child that another try would not help."""
+    state = supervisor.read_state(home)
+    for child in state.children if state is not None else ():
+        if child.last_exit == WRONG_USAGE or child.restarts >= _TRIES:
+            return child.name
+    return None
+
+
+def _last_words(settings: Settings, name: str) -> str:
+    file = settings.home / "run" / f"{name}.log"
+    lines = file.read_text(errors="replace").splitlines()[-_LAST_LINES:] if file.exists() else []
+    return "\n".join([f"the end of {file}:", *lines])
 
 
 def _is_ready(url: str) -> bool:
