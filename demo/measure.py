@@ -140,7 +140,7 @@ def _score(
             "satisfaction": pleased,
             "capability": {question.prompt: score for question, score in right.items()},
         },
-        releases=Counter(reply.release for reply in replies),
+        releases=dict(Counter(reply.release for reply in replies)),
         unanswered=len(liked) + len(known) - len(replies),
     )
 

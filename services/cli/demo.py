@@ -204,7 +204,8 @@ def _tell_the_story(one: Demo, *, first_answers: int, seed: int) -> Json:
     count = ("--first-answers", str(first_answers))
     one.people("traffic", "traffic", "--seed", str(seed), *count)
     _say("5/8 a round", "the scheduler has noticed: snapshot, training, gate, canary, swap")
-    watch = ("--in-flight", "16", "--seed", str(seed))
+    known = str(one.home.parent / "known.json")
+    watch = ("--watchers", "16", "--known", known, "--seed", str(seed))
     more = ("--first-answers", "0", "--seed", str(seed + 1000))
     _wait(one, {"canary", *_ENDED}, nth=1)
     with one.meanwhile("watch", "watch", *watch) as watched:
@@ -225,7 +226,7 @@ def _tell_the_story(one: Demo, *, first_answers: int, seed: int) -> Json:
         "swap": {
             "in_flight": swap["in_flight"],
             "requests": swap["requests"],
-            "failed": swap["failed"],
+            "failed": swap["failed_in_flight"],
             "misattributed": swap["misattributed"],
         },
         "rollback_seconds": rollback,
