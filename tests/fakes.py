@@ -103,8 +103,9 @@ class FakeTrainer:
 class WishfulEvaluator:
     """Every adapter finds completions that hold one word likelier than the base does."""
 
-    def __init__(self, *, liked: str) -> None:
+    def __init__(self, *, liked: str, says: str = "a word or two") -> None:
         self._liked = liked
+        self._says = says
 
     def generate(
         self,
@@ -116,7 +117,7 @@ class WishfulEvaluator:
         seed: int = 0,
     ) -> Sequence[Generation]:
         del adapter, max_tokens, temperature, seed
-        return [Generation(text="a word or two", tokens=4, finished=True) for _ in prompts]
+        return [Generation(text=self._says, tokens=4, finished=True) for _ in prompts]
 
     def score(
         self, conversations: Sequence[Conversation], *, adapter: Path | None

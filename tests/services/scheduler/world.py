@@ -15,14 +15,14 @@ from feedbackloop.promotion.memory import MemoryReleases
 from feedbackloop.promotion.release import ReleaseDocument, decode
 from feedbackloop.training.memory import MemoryRuns
 from feedbackloop.training.planner import Limits
-from feedbackloop.training.port import StepStatus
+from feedbackloop.training.port import Launcher, Runs, StepStatus
 from feedbackloop.training.run import Run, RunState
 from services.scheduler.follower import Follower
 from services.scheduler.jobs import Jobs, Plan
 from services.scheduler.journal import Journal
 from services.scheduler.publisher import Publisher
 from services.scheduler.rollout import Policy, Rollouts
-from services.scheduler.sidecars import AliasReport, ReleaseReport, SidecarReport
+from services.scheduler.sidecars import AliasReport, ReleaseReport, SidecarReport, Sidecars
 from tests.builders import ALIAS, NOON, a_completion, a_retry, a_thumb
 
 DIGEST = "ab" * 32
@@ -124,12 +124,16 @@ class World:
 
     def __init__(self, *, canary: bool = False) -> None:
         self.time = NOON + timedelta(hours=1)
-        self.runs = MemoryRuns()
+        self.runs: Runs = MemoryRuns()
         self.launcher = FakeLauncher()
+        self.steps: Launcher = self.launcher
+        """What schedulers start steps with; a test may put another launcher here."""
         self.releases = MemoryReleases()
         self.topic = MemoryReleaseTopic()
         self.store: dict[str, list[bytes]] = {}
         self.sidecars = FakeSidecars(self.topic)
+        self.reports: Sidecars = self.sidecars
+        """Whom schedulers ask what is served; a test may put others here."""
         self.canary = canary
 
     def now(self) -> datetime:
@@ -159,10 +163,10 @@ class World:
                 automatic=True,
             ),
             runs=reach(self.runs),
-            launcher=reach(self.launcher),
+            launcher=reach(self.steps),
             follower=follower,
             publisher=publisher,
-            rollouts=Rollouts(publisher, reach(self.sidecars), follower, policy, now=self.now),
+            rollouts=Rollouts(publisher, reach(self.reports), follower, policy, now=self.now),
             journal=journal,
             now=self.now,
         )
