@@ -1,5 +1,6 @@
 """Runs: start, list, show, follow, cancel; and what a run would do now."""
 
+import contextlib
 from typing import Annotated, Any
 
 import typer
@@ -97,17 +98,22 @@ def plan(alias: _Alias = "assistant", as_json: Json = False) -> None:
     emit(found, as_json=as_json, show=lambda: facts(found))
 
 
-def _recipe(changes: list[str]) -> dict[str, str | float]:
-    recipe: dict[str, str | float] = {}
+def _recipe(changes: list[str]) -> dict[str, str | int | float]:
+    recipe: dict[str, str | int | float] = {}
     for change in changes:
         field, equals, value = change.partition("=")
         if not equals:
             raise SettingsError(f"--set {change}: expected FIELD=VALUE")
-        try:
-            recipe[field] = float(value)
-        except ValueError:
-            recipe[field] = value
+        recipe[field] = _value(value)
     return recipe
+
+
+def _value(text: str) -> str | int | float:
+    """Read a number where there is one: 3 stays whole, 3e-4 does not."""
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
 
 
 def _show(run: dict[str, Any]) -> None:
