@@ -14,7 +14,8 @@ import msgspec
 from feedbackloop.dataset.port import Snapshots
 from feedbackloop.dataset.snapshot import Manifest, Options, Snapshot, build
 from feedbackloop.errors import RecordError, RunError
-from feedbackloop.evaluation.gate import Rules, judge
+from feedbackloop.evaluation.finding import Rules
+from feedbackloop.evaluation.gate import judge
 from feedbackloop.evaluation.measure import Scope, measure
 from feedbackloop.evaluation.port import Evaluator
 from feedbackloop.evaluation.suite import Suite

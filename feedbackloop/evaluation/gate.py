@@ -8,14 +8,13 @@ policy that pleases more does not buy the right to be worse elsewhere.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import exp, isfinite
+from math import exp
 
 import msgspec
 
+from feedbackloop.evaluation.finding import Finding, Rules, hold, mean, mirrored
 from feedbackloop.evaluation.measure import Answered, Measurements, ScoredRow, SuiteResult
 from feedbackloop.evaluation.statistics import (
-    Draws,
-    Estimate,
     Scored,
     auc,
     auc_difference,
@@ -24,62 +23,10 @@ from feedbackloop.evaluation.statistics import (
     paired_proportions,
     rate_difference,
     relative,
-    smallest_detectable,
 )
 from feedbackloop.evaluation.verdict import Check, GroupScore, Outcome, Verdict
 
 _COIN = 0.5
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a candidate may lose, and how sure of it we want to be.
-
-    Attributes:
-        alpha: Error probability of each one-sided limit.
-        power: At which the smallest detectable loss is computed.
-        preference_margin: How far the held-out preference may lie below the incumbent's; at 0
-            the candidate must be proven better.
-        perplexity_margin: Largest relative growth of the perplexity on desirable completions.
-        length_margin: Largest relative change of the mean completion length.
-        degenerate_margin: Largest growth of the share of degenerate completions.
-        drift_nats: Largest mean loss of log-probability per token of the base's own words.
-        min_clusters: Fewer independent units than this prove nothing.
-        draws: Resamples of a bootstrap.
-        seed: Of the bootstrap.
-    """
-
-    alpha: float = 0.05
-    power: float = 0.8
-    preference_margin: float = 0.0
-    perplexity_margin: float = 0.1
-    length_margin: float = 0.5
-    degenerate_margin: float = 0.05
-    drift_nats: float = 2.0
-    min_clusters: int = 20
-    draws: int = 2_000
-    seed: int = 0
-
-    def resampling(self, alpha: float) -> Draws:
-        """Return how to resample for limits with error probability ``alpha``."""
-        return Draws(alpha=alpha, count=self.draws, seed=self.seed)
-
-
-class _Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found on one question, before it is held against its margin.
-
-    ``gain`` is signed so that more is better, and ``margin`` is in its unit.
-    """
-
-    name: str
-    n: int
-    units: str
-    candidate: float
-    incumbent: float
-    gain: Estimate
-    margin: float
-    alpha: float
-    blocking: bool = True
-    groups: tuple[GroupScore, ...] = ()
 
 
 def judge(
@@ -185,8 +132,8 @@ def _labels(measured: Measurements, rules: Rules, alpha: float) -> Check:
     incumbent = [row.incumbent_logp - row.base_logp for row in rows]
     # With one label there is nothing to rank: both policies are then as good as a coin.
     both = len({row.label for row in rows}) > 1
-    return _check(
-        _Finding(
+    return hold(
+        Finding(
             name="preference.labels",
             n=len(rows),
             units="users",
@@ -205,13 +152,13 @@ def _pairs(measured: Measurements, rules: Rules, alpha: float) -> Check:
     candidate = [_order(pair.candidate) for pair in pairs]
     incumbent = [_order(pair.incumbent) for pair in pairs]
     differences = [ours - theirs for ours, theirs in zip(candidate, incumbent, strict=True)]
-    return _check(
-        _Finding(
+    return hold(
+        Finding(
             name="preference.pairs",
             n=len(pairs),
             units="users",
-            candidate=_mean(candidate),
-            incumbent=_mean(incumbent),
+            candidate=mean(candidate),
+            incumbent=mean(incumbent),
             gain=mean_difference(
                 differences, [pair.unit for pair in pairs], rules.resampling(alpha)
             ),
@@ -238,8 +185,8 @@ def _perplexity(rows: Sequence[ScoredRow], rules: Rules) -> Check:
         rules.resampling(rules.alpha),
     )
     total = sum(tokens) or 1.0
-    return _check(
-        _Finding(
+    return hold(
+        Finding(
             name="perplexity",
             n=len(liked),
             units="users",
@@ -257,13 +204,13 @@ def _suite(suite: SuiteResult, rules: Rules) -> Check:
     alpha = suite.alpha or rules.alpha
     candidate = [item.candidate.passed for item in suite.items]
     incumbent = [item.incumbent.passed for item in suite.items]
-    return _check(
-        _Finding(
+    return hold(
+        Finding(
             name=f"suite.{suite.name}",
             n=len(suite.items),
             units="items",
-            candidate=_mean(candidate),
-            incumbent=_mean(incumbent),
+            candidate=mean(candidate),
+            incumbent=mean(incumbent),
             gain=paired_proportions(
                 candidate, incumbent, [item.unit for item in suite.items], alpha=alpha
             ),
@@ -284,8 +231,8 @@ def _groups(items: Sequence[Answered]) -> tuple[GroupScore, ...]:
         GroupScore(
             group=group,
             n=len(members),
-            candidate=_mean([one.candidate.passed for one in members]),
-            incumbent=_mean([one.incumbent.passed for one in members]),
+            candidate=mean([one.candidate.passed for one in members]),
+            incumbent=mean([one.incumbent.passed for one in members]),
         )
         for group, members in sorted(by_group.items())
     )
@@ -305,15 +252,15 @@ def _length(answers: Sequence[Answered], units: str, rules: Rules) -> Check:
     change = log_ratio(
         candidate, incumbent, [one.unit for one in answers], rules.resampling(rules.alpha)
     )
-    return _check(
-        _Finding(
+    return hold(
+        Finding(
             name="length",
             n=len(answers),
             units=units,
-            candidate=_mean(candidate),
-            incumbent=_mean(incumbent),
+            candidate=mean(candidate),
+            incumbent=mean(incumbent),
             # Longer and shorter are both a loss: judge the side that is nearer to its margin.
-            gain=_mirrored(change) if change.value > 0 else change,
+            gain=mirrored(change) if change.value > 0 else change,
             margin=relative(rules.length_margin),
             alpha=rules.alpha,
         ),
@@ -327,14 +274,14 @@ def _degenerate(answers: Sequence[Answered], units: str, rules: Rules) -> Check:
     growth = paired_proportions(
         candidate, incumbent, [one.unit for one in answers], alpha=rules.alpha
     )
-    return _check(
-        _Finding(
+    return hold(
+        Finding(
             name="degenerate",
             n=len(answers),
             units=units,
-            candidate=_mean(candidate),
-            incumbent=_mean(incumbent),
-            gain=_mirrored(growth),
+            candidate=mean(candidate),
+            incumbent=mean(incumbent),
+            gain=mirrored(growth),
             margin=rules.degenerate_margin,
             alpha=rules.alpha,
         ),
@@ -351,8 +298,8 @@ def _drift(measured: Measurements, rules: Rules) -> Check:
         [one.unit for one in drift],
         rules.resampling(rules.alpha),
     )
-    return _check(
-        _Finding(
+    return hold(
+        Finding(
             name="drift",
             n=len(drift),
             units="users",
@@ -365,75 +312,3 @@ def _drift(measured: Measurements, rules: Rules) -> Check:
         ),
         rules,
     )
-
-
-def _mirrored(estimate: Estimate) -> Estimate:
-    return msgspec.structs.replace(
-        estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low
-    )
-
-
-def _check(finding: _Finding, rules: Rules) -> Check:
-    """Hold what was found against its margin."""
-    gain, margin = finding.gain, finding.margin
-    detectable = smallest_detectable(gain.error, alpha=finding.alpha, power=rules.power)
-    # With a margin of 0 a gain must be proven, and no loss is small enough to be overlooked.
-    blind = margin > 0 and detectable > margin
-    if gain.clusters < rules.min_clusters:
-        outcome = Outcome.INSUFFICIENT
-    elif gain.high < -margin:
-        outcome = Outcome.FAIL
-    elif gain.low > -margin and not blind:
-        outcome = Outcome.PASS
-    else:
-        outcome = Outcome.INSUFFICIENT
-    return Check(
-        name=finding.name,
-        outcome=outcome,
-        blocking=finding.blocking,
-        n=finding.n,
-        clusters=gain.clusters,
-        units=finding.units,
-        candidate=finding.candidate,
-        incumbent=finding.incumbent,
-        difference=gain.value,
-        low=_bounded(gain.low),
-        high=_bounded(gain.high),
-        margin=margin,
-        smallest_detectable=_bounded(detectable),
-        sentence=_sentence(finding, outcome, rules, detectable=detectable),
-        groups=finding.groups,
-    )
-
-
-def _sentence(finding: _Finding, outcome: Outcome, rules: Rules, *, detectable: float) -> str:
-    gain = finding.gain
-    numbers = (
-        f"{finding.name}: candidate {finding.candidate:.3f}, incumbent {finding.incumbent:.3f}, "
-        f"gain {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] on {finding.n} "
-        f"from {gain.clusters} {finding.units}"
-    )
-    if outcome is Outcome.PASS:
-        claim = "is proven" if finding.margin == 0 else f"is no loss beyond {finding.margin:.3f}"
-        return f"{numbers}: {claim}."
-    if outcome is Outcome.FAIL:
-        return f"{numbers}: a loss beyond the margin of {finding.margin:.3f}."
-    if gain.clusters < rules.min_clusters:
-        return f"{numbers}: fewer than the {rules.min_clusters} {finding.units} that a proof needs."
-    if 0 < finding.margin < detectable:
-        return (
-            f"{numbers}: the smallest loss that this could have shown is {detectable:.3f}, "
-            f"more than the margin of {finding.margin:.3f}."
-        )
-    if finding.margin == 0:
-        return f"{numbers}: not proven to be better than the incumbent."
-    return f"{numbers}: a loss beyond the margin of {finding.margin:.3f} is not ruled out."
-
-
-def _bounded(limit: float) -> float | None:
-    """Give an infinite limit as None: JSON has no word for it."""
-    return limit if isfinite(limit) else None
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -35,7 +35,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         value: The estimate.
         low: Lower one-sided limit.
         high: Upper one-sided limit.
-        error: Standard error, never below what one discordant unit would give.
+        error: Standard error; infinite where nothing can be said.
         clusters: How many independent units.
     """
 
@@ -244,7 +244,7 @@ def auc_difference(
         values.append(_auc(ours, rows, by_row) - _auc(theirs, rows, by_row))
     drawn = np.concatenate(values)
     value = auc(candidate, rows) - auc(incumbent, rows)
-    return _percentiles(value, drawn[~np.isnan(drawn)], n, d)
+    return _percentiles(value, drawn, n, d)
 
 
 def smallest_detectable(error: float, *, alpha: float, power: float) -> float:
@@ -295,11 +295,15 @@ def _quantile(p: float) -> float:
 
 
 def _ratio(sums: Floats) -> Floats:
-    return np.asarray(sums[..., 0] / sums[..., 1])
+    """Divide the first column by the second; NaN where a resample drew nothing to divide by."""
+    above, below = sums[..., 0], sums[..., 1]
+    result: Floats = np.full(np.shape(below), np.nan)
+    np.divide(above, below, out=result, where=below > 0)
+    return result
 
 
 def _log_ratio(sums: Floats) -> Floats:
-    return np.asarray(np.log(sums[..., 0] / sums[..., 1]))
+    return np.asarray(np.log(_ratio(sums)))
 
 
 def _numbered(clusters: Sequence[str]) -> tuple[NDArray[np.intp], int]:
@@ -317,6 +321,7 @@ def _resamples(n: int, rows: int, draws: Draws) -> list[NDArray[np.int64]]:
 
 
 def _percentiles(value: float, drawn: Floats, n: int, draws: Draws) -> Estimate:
+    drawn = drawn[~np.isnan(drawn)]
     if n < 3 or drawn.size < draws.count / 2:  # noqa: PLR2004  # no spread to speak of
         return Estimate(value=value, low=-inf, high=inf, error=inf, clusters=n)
     stretch = sqrt(n / (n - 1))

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from feedbackloop.dataset.snapshot import Options
 from feedbackloop.errors import RunError, SettingsError
-from feedbackloop.evaluation.gate import Rules
+from feedbackloop.evaluation.finding import Rules
 from feedbackloop.loop import (
     Bench,
     Facts,

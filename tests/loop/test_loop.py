@@ -11,7 +11,7 @@ import pytest
 from feedbackloop.dataset.filesystem import FolderSnapshots
 from feedbackloop.dataset.snapshot import Options
 from feedbackloop.errors import RunError
-from feedbackloop.evaluation.gate import Rules
+from feedbackloop.evaluation.finding import Rules
 from feedbackloop.events import AnyEvent, RunId
 from feedbackloop.log.memory import MemoryEventLog
 from feedbackloop.loop import (
