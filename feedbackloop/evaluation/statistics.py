@@ -76,9 +76,9 @@ def wilson(successes: float, n: float, *, alpha: float) -> Interval:
     centre = p + z * z / (2 * n)
     spread = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return Interval(
-        low=max(0.0, (centre - spread) / scale), high=min(1.0, (centre + spread) / scale)
-    )
+    # At 0 and at 1 rounding alone could leave the proportion outside of its own limits.
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return Interval(low=min(p, max(0.0, low)), high=max(p, min(1.0, high)))
 
 
 def mcnemar(*, gained: int, lost: int) -> float:
