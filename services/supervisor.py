@@ -286,12 +286,16 @@ class Supervisor:
                 # Not where the user stands: a mock.py or profile.py there would shadow a module.
                 cwd=self._home / "run",
                 env={**os.environ, **spec.environment},
+                # A group of its own, to find what it leaves behind. Steps of runs have their own.
+                process_group=0,
                 preexec_fn=_die_with_parent,
             )
         self._processes[spec.name] = process
         child.pid, child.since, child.waiting_seconds = process.pid, time.time(), 0.0
         self._write()
-        return await process.wait()
+        code = await process.wait()
+        _sweep(process.pid)
+        return code
 
     async def _stop(self, spec: Spec) -> None:
         process = self._processes.get(spec.name)
@@ -306,6 +310,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        _sweep(process.pid)
 
     def _write(self) -> None:
         file = state_file(self._home)
@@ -335,6 +340,12 @@ def _alone(folder: Path) -> Generator[None]:
         except BlockingIOError as error:
             raise SettingsError(f"another supervisor works in {folder.parent}") from error
         yield
+
+
+def _sweep(group: int) -> None:
+    """End what a process left behind: vLLM's engine outlives a server that was killed."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _die_with_parent() -> None:

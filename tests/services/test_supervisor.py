@@ -53,6 +53,16 @@ while True:
     signal.pause()
 """
 
+PARENT = """
+import pathlib, signal, subprocess, sys
+for name, alone in (("engine", False), ("step", True)):
+    file = pathlib.Path("..", name)
+    if not file.exists():
+        command = [sys.executable, "-c", "import signal; signal.pause()"]
+        file.write_text(str(subprocess.Popen(command, start_new_session=alone).pid))
+signal.pause()
+"""
+
 
 def eventually(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -128,6 +138,22 @@ def test_a_socket_that_a_killed_process_left_does_not_keep_it_from_starting(
     eventually((keeper.home / "left").exists)
 
     assert alive(keeper.pid("vllm"))
+
+
+def test_what_a_killed_process_leaves_behind_ends_and_steps_of_runs_do_not(
+    keeper: Keeper,
+) -> None:
+    """vLLM's engine holds gigabytes; an hour of training is another matter."""
+    keeper.start(vllm=PARENT)
+    left = keeper.home / "engine", keeper.home / "step"
+    eventually(lambda: all(file.exists() and file.read_text() for file in left))
+    engine, step = (int(file.read_text()) for file in left)
+
+    os.kill(keeper.pid("vllm"), signal.SIGKILL)
+    eventually(lambda: not alive(engine))
+
+    assert alive(step)
+    os.kill(step, signal.SIGKILL)
 
 
 def test_children_are_ended_last_to_first(keeper: Keeper) -> None:
