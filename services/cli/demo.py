@@ -40,11 +40,11 @@ PROFILE = {
     "LABELS__WATERMARK_SECONDS": "3",
     "DATASET__HOLDOUT_SHARE": "0.2",
     "DATASET__MAX_RATIO": "1.0",
-    "TRAINING__MIN_PAIRS": "400",
+    "TRAINING__MIN_PAIRS": "560",
     "TRAINING__MIN_MINORITY_LABELS": "100000",
     "TRAINING__REST_SECONDS": "3600",
     "TRAINING__RECIPES": json.dumps(
-        {"dpo": {"learning_rate": 7e-4, "beta": 0.1, "epochs": 3, "nll_weight": 3.0}}
+        {"dpo": {"learning_rate": 5e-4, "beta": 0.1, "epochs": 2, "nll_weight": 3.0}}
     ),
     "CANARY__SHARES": "[0.5]",
     "CANARY__DWELL_SECONDS": "10",
@@ -161,7 +161,7 @@ class Demo:
 def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
     seed: Annotated[int, typer.Option(help="Of the model and of the people.")] = 0,
-    first_answers: Annotated[int, typer.Option(help="Questions that people begin with.")] = 4_500,
+    first_answers: Annotated[int, typer.Option(help="Questions that people begin with.")] = 6_000,
     keep: Annotated[bool, typer.Option(help="Leave the loop running.")] = False,
     folder: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".demo"),
 ) -> None:

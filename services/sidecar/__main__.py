@@ -37,6 +37,9 @@ log = structlog.get_logger()
 
 _KEEPALIVE_SECONDS = 75
 _KEYRING_SECONDS = 5.0
+# The forwarder's thread shares the interpreter with the event loop. Python lets it keep the lock
+# for 5 ms at a time by default: too long for a token to wait.
+_SWITCH_SECONDS = 0.0005
 
 
 class _Server(uvicorn.Server):
@@ -218,6 +221,7 @@ def _server(app: object, drain_seconds: float) -> _Server:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=_KEEPALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(drain_seconds)),
         )
@@ -245,6 +249,7 @@ def _address(listener: socket.socket) -> str:
 def main() -> int:
     """Run the sidecar; return its exit status."""
     telemetry.set_up_logs()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         settings = load()
         check(settings)

@@ -48,8 +48,8 @@ async def url(tmp_path: Path, upstream: str, base: str) -> AsyncIterator[str]:
     }
     async with a_sidecar(tmp_path, **changed) as (_, client, admin):
         async with asyncio.timeout(60):
-            while (await admin.get("/readyz")).status_code != 200:
-                await asyncio.sleep(0.2)  # noqa: ASYNC110  # another process tells us nothing
+            while (await admin.get("/readyz")).status_code != 200:  # noqa: ASYNC110  # not ours to tell
+                await asyncio.sleep(0.2)
         yield str(client.base_url)
 
 
