@@ -10,8 +10,12 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from feedbackloop.errors import AdapterRejected
 from feedbackloop.evaluation.port import Conversation, Generation, Likelihood
 from feedbackloop.events import JsonObject
+
+_LOGITS = 2**27
+"""Most logits held at once while scoring: 512 MiB in float32."""
 
 
 class TransformersEvaluator:
@@ -34,6 +38,7 @@ class TransformersEvaluator:
         self._model: Any = model.to(device).eval()
         self._device = device
         self._batch_size = batch_size
+        self._words: int = model.get_output_embeddings().weight.shape[0]
         self._adapters: dict[Path, str] = {}
 
     def generate(
@@ -49,7 +54,7 @@ class TransformersEvaluator:
         results: dict[int, Generation] = {}
         torch.manual_seed(seed)
         with self._wearing(adapter), torch.inference_mode():
-            for batch in self._batches([len(tokens) for tokens in encoded]):
+            for batch in self._batches([(len(tokens), 1) for tokens in encoded]):
                 tokens = [encoded[n] for n in batch]
                 answers = self._answer(tokens, max_tokens=max_tokens, temperature=temperature)
                 results.update(zip(batch, answers, strict=True))
@@ -61,7 +66,8 @@ class TransformersEvaluator:
         encoded = [self._conversation(one) for one in conversations]
         results: dict[int, Likelihood] = {}
         with self._wearing(adapter), torch.inference_mode():
-            for batch in self._batches([len(tokens) for tokens, _ in encoded]):
+            sizes = [(len(tokens), len(tokens) - prompt + 1) for tokens, prompt in encoded]
+            for batch in self._batches(sizes):
                 scored = self._measure([encoded[n] for n in batch])
                 results.update(zip(batch, scored, strict=True))
         return [results[n] for n in range(len(conversations))]
@@ -85,19 +91,34 @@ class TransformersEvaluator:
         if adapter in self._adapters:
             return self._model
         name = f"adapter{len(self._adapters)}"
-        if not self._adapters:
-            wrapped = PeftModel.from_pretrained(self._model, adapter, adapter_name=name)
-        else:
-            self._model.load_adapter(adapter, adapter_name=name)
-            wrapped = self._model
+        try:
+            if not self._adapters:
+                wrapped = PeftModel.from_pretrained(self._model, adapter, adapter_name=name)
+            else:
+                self._model.load_adapter(adapter, adapter_name=name)
+                wrapped = self._model
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise AdapterRejected(adapter.name, f"PEFT cannot put it on: {error}") from error
         self._adapters[adapter] = name
         return wrapped
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Group indices by length, so that little is padded; the same groups every time."""
-        order = sorted(range(len(lengths)), key=lambda n: (lengths[n], n))
-        for start in range(0, len(order), self._batch_size):
-            yield order[start : start + self._batch_size]
+    def _batches(self, sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+        """Group indices by length, so that little is padded; the same groups every time.
+
+        Args:
+            sizes: Of each row, its tokens, and for how many of them logits are kept.
+        """
+        batch: list[int] = []
+        widest = 0
+        for n in sorted(range(len(sizes)), key=lambda n: (sizes[n], n)):
+            widest = max(widest, sizes[n][1])
+            full = len(batch) == self._batch_size
+            if batch and (full or (len(batch) + 1) * widest * self._words > _LOGITS):
+                yield batch
+                batch, widest = [], sizes[n][1]
+            batch.append(n)
+        if batch:
+            yield batch
 
     def _prompt(self, messages: Sequence[JsonObject]) -> list[int]:
         return self._template(messages, add_generation_prompt=True)
@@ -118,19 +139,27 @@ class TransformersEvaluator:
         end: int = self._tokenizer.eos_token_id
         return end
 
+    def _padded(self, rows: Sequence[list[int]]) -> dict[str, Tensor]:
+        """Pad rows on the left, so that all end together: ids and mask, both ``(rows, width)``."""
+        width = max(len(tokens) for tokens in rows)
+        pad = self._tokenizer.pad_token_id
+        ids = [[pad] * (width - len(tokens)) + tokens for tokens in rows]
+        mask = [[0] * (width - len(tokens)) + [1] * len(tokens) for tokens in rows]
+        return {
+            "input_ids": torch.tensor(ids, device=self._device),
+            "attention_mask": torch.tensor(mask, device=self._device),
+        }
+
     def _answer(
         self, prompts: Sequence[list[int]], *, max_tokens: int, temperature: float
     ) -> list[Generation]:
-        width = max(len(tokens) for tokens in prompts)
-        pad = self._tokenizer.pad_token_id
-        ids = [[pad] * (width - len(tokens)) + tokens for tokens in prompts]
-        mask = [[0] * (width - len(tokens)) + [1] * len(tokens) for tokens in prompts]
+        padded = self._padded(prompts)
+        width = padded["input_ids"].shape[1]
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         said: Tensor = self._model.generate(
-            input_ids=torch.tensor(ids, device=self._device),
-            attention_mask=torch.tensor(mask, device=self._device),
+            **padded,
             max_new_tokens=max_tokens,
-            pad_token_id=pad,
+            pad_token_id=self._tokenizer.pad_token_id,
             eos_token_id=self._end(),
             **(sampling if temperature > 0 else {"do_sample": False}),
         )
@@ -144,27 +173,23 @@ class TransformersEvaluator:
         return Generation(text=text, tokens=min(len(tokens), max_tokens), finished=finished)
 
     def _measure(self, rows: Sequence[tuple[list[int], int]]) -> list[Likelihood]:
-        """Sum the log-probabilities of each row's completion; rows are padded on the right."""
-        width = max(len(tokens) for tokens, _ in rows)
-        pad = self._tokenizer.pad_token_id
-        ids = torch.tensor([t + [pad] * (width - len(t)) for t, _ in rows], device=self._device)
-        mask = torch.tensor(
-            [[1] * len(t) + [0] * (width - len(t)) for t, _ in rows], device=self._device
-        )
-        logits: Tensor = self._model(input_ids=ids, attention_mask=mask).logits
+        """Sum the log-probabilities of each row's completion."""
+        padded = self._padded([tokens for tokens, _ in rows])
+        positions = (padded["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        # Only the ends of rows are asked about: logits of long prompts would be the largest
+        # thing in memory by far. The last position predicts what comes after the end token.
+        kept = max(len(tokens) - prompt for tokens, prompt in rows) + 1
+        logits: Tensor = self._model(**padded, position_ids=positions, logits_to_keep=kept).logits
         return [
-            self._likelihood(logits[n, : len(tokens) - 1], tokens, prompt)
+            self._likelihood(logits[n, -(len(tokens) - prompt) - 1 : -1], tokens[prompt:])
             for n, (tokens, prompt) in enumerate(rows)
         ]
 
     @staticmethod
-    def _likelihood(logits: Tensor, tokens: list[int], prompt: int) -> Likelihood:
-        """Read one row: ``logits[i]``, shape ``(tokens - 1, words)``, tells ``tokens[i + 1]``."""
-        # One row at a time: the whole batch in float32 over all words would be the largest
-        # thing in memory by far.
-        wanted = torch.tensor(tokens[prompt:], device=logits.device)
-        logps = logits[prompt - 1 :].float().log_softmax(-1)
-        found = logps.gather(1, wanted.unsqueeze(1)).squeeze(1)
+    def _likelihood(logits: Tensor, completion: list[int]) -> Likelihood:
+        """Read one row: ``logits[i]``, shape ``(tokens, words)``, tells ``completion[i]``."""
+        wanted = torch.tensor(completion, device=logits.device).unsqueeze(1)
+        found = logits.float().log_softmax(-1).gather(1, wanted).squeeze(1).double()
         return Likelihood(
-            logp=float(found[:-1].sum()), tokens=len(wanted) - 1, end_logp=float(found[-1])
+            logp=float(found[:-1].sum()), tokens=len(completion) - 1, end_logp=float(found[-1])
         )

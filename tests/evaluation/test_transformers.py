@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from feedbackloop.errors import AdapterRejected
 from feedbackloop.evaluation.port import Conversation
 from feedbackloop.evaluation.transformers import TransformersEvaluator
 from tests.tiny import WORDS, make_base
@@ -81,6 +82,27 @@ def test_the_size_of_batches_does_not_matter(base: Path) -> None:
     ]
 
     assert said[0] == said[1]
+
+
+def test_scores_do_not_depend_on_their_neighbours(base: Path) -> None:
+    """A long prompt pads the others in its batch; what is asked together is an accident."""
+    evaluator = TransformersEvaluator(str(base))
+    together = evaluator.score(CONVERSATIONS, adapter=None)
+
+    alone = [evaluator.score([one], adapter=None)[0] for one in CONVERSATIONS]
+
+    assert [one.logp for one in together] == pytest.approx([one.logp for one in alone], abs=1e-4)
+    assert [one.end_logp for one in together] == pytest.approx(
+        [one.end_logp for one in alone], abs=1e-4
+    )
+
+
+def test_what_peft_cannot_put_on_ends_the_run(base: Path, tmp_path: Path) -> None:
+    """The run says which adapter and why, and serving goes on."""
+    evaluator = TransformersEvaluator(str(base))
+
+    with pytest.raises(AdapterRejected, match="PEFT"):
+        evaluator.score(CONVERSATIONS, adapter=tmp_path)
 
 
 def test_an_adapter_changes_the_scores_and_taking_it_off_brings_the_base_back(
