@@ -1,5 +1,6 @@
 """Settings are read once, and nothing that is misspelt is overlooked."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from services.settings import SegmentLog, load
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand where no settings file is."""
+    """Stand where no settings file is, and no other test's variable."""
     monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("FEEDBACKLOOP_")]:
+        monkeypatch.delenv(name)
 
 
 def test_without_any_variable_the_defaults_run_on_one_machine() -> None:
