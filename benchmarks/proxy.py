@@ -244,7 +244,8 @@ def nginx(folder: Path, stub_port: int, port: int) -> Iterator[subprocess.Popen[
     config.write_text(
         f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log /dev/null;\n"
         "events { worker_connections 1024; }\n"
-        "http { access_log off; upstream u { server 127.0.0.1:%d; keepalive 128; }\n"
+        "http { access_log off; keepalive_requests 10000000;\n"
+        "upstream u { server 127.0.0.1:%d; keepalive 128; keepalive_requests 10000000; }\n"
         "server { listen 127.0.0.1:%d; location / { proxy_pass http://u; proxy_buffering off;\n"
         'proxy_http_version 1.1; proxy_set_header Connection ""; } } }\n' % (stub_port, port)
     )
