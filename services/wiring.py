@@ -102,6 +102,13 @@ def open_spool(settings: Settings, name: str) -> Spool:
     )
 
 
+def spool_behind_bytes(settings: Settings, name: str) -> int:
+    """Say how much of a process' spool is not yet in the log, whether or not it runs."""
+    from feedbackloop.log import segments
+
+    return segments.spool_behind_bytes(settings.home / "spool" / name)
+
+
 def open_runs(settings: Settings) -> Runs:
     """Open the table of runs and the leader's lease, in the state database."""
     from feedbackloop.training.sql import SqlRuns

@@ -19,7 +19,7 @@ from feedbackloop.errors import LogUnavailable, MalformedEvent, SettingsError
 from feedbackloop.events import Alias, AnyEvent
 from feedbackloop.log import codec, reader, segment
 from feedbackloop.log.port import Entry, Frame, Offset, SpoolGap
-from feedbackloop.log.spool import SpoolLimits, SpoolQueue
+from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes
 from feedbackloop.log.thread import Pending, WriterThread
 from feedbackloop.log.writer import Writer
 
@@ -325,3 +325,8 @@ def open_spool(
     disk = LocalDisk(folder)
     disk.lock()
     return SpoolQueue(disk, producer=producer, limits=limits, now_ns=now_ns, closed=disk.unlock)
+
+
+def spool_behind_bytes(folder: Path) -> int:
+    """Say how much of a spool is not yet in the log; 0 where there is none."""
+    return behind_bytes(LocalDisk(folder)) if folder.is_dir() else 0

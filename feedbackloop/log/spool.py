@@ -200,6 +200,11 @@ def _ends_by(disk: Disk, following: str, through: int) -> bool:
     return head is not None and head.previous <= through
 
 
+def behind_bytes(disk: Disk) -> int:
+    """Say how far the reader of a spool is behind its writer; takes no lock, and never waits."""
+    return max(0, reader.end(disk) - max(0, _read_checkpoint(disk)))
+
+
 def _read_checkpoint(disk: Disk) -> int:
     if _CHECKPOINT not in disk.names():
         return -1

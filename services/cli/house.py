@@ -13,7 +13,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from feedbackloop.errors import FeedbackLoopError, SettingsError, StateUnavailable
-from services import addresses, supervisor
+from services import addresses, supervisor, wiring
 from services.cli.api import Api
 from services.cli.output import REFUSED, WRONG_USAGE, Json, emit, err, explained, facts, out, table
 from services.settings import Settings, load
@@ -99,6 +99,7 @@ def status(as_json: Json = False) -> None:
             "releases": None,
             "runs": None,
             "due": None,
+            "spool_behind_bytes": wiring.spool_behind_bytes(settings, settings.sidecar.name),
         }
         try:
             api = Api(settings)
@@ -215,6 +216,13 @@ def _ask(url: str) -> Any:  # noqa: ANN401  # any JSON
         return None
 
 
+def _served(document: dict[str, Any]) -> str:
+    canary = document["canary"]
+    share = f", {canary['name']} at {document['canary_share']:.0%}" if canary else ""
+    frozen = ", frozen" if document["frozen"] else ""
+    return f"{document['stable']['name']} at epoch {document['epoch']}{share}{frozen}"
+
+
 def _show(found: dict[str, Any]) -> None:
     now = time.time()
     rows = [
@@ -224,10 +232,16 @@ def _show(found: dict[str, Any]) -> None:
     table(("process", "pid", "since", "restarts", "last exit"), rows)
     if found["sidecar"] is not None:
         facts({"sidecar": found["sidecar"]})
+    facts({"recorded, not yet in the log": f"{found['spool_behind_bytes']} bytes"})
     for document in found["releases"] or []:
-        facts({document["alias"]: f"{document['stable']['name']} at epoch {document['epoch']}"})
-    for alias, due in (found["due"] or {}).items():
-        facts({f"{alias}: next run": due["reason"]})
+        due = found["due"][document["alias"]]
+        facts(
+            {
+                document["alias"]: _served(document),
+                "labels": ", ".join(f"{count} {kind}" for kind, count in due["counts"].items()),
+                "next run": due["reason"],
+            }
+        )
     runs = [(r["run"], r["state"], r["reason"]) for r in found["runs"] or []]
     if runs:
         table(("run", "state", "reason"), runs)

@@ -9,7 +9,7 @@ import pytest
 from feedbackloop.errors import LogUnavailable, SettingsError
 from feedbackloop.log.memory import MemorySpool
 from feedbackloop.log.port import Frame, Spool, SpoolGap
-from feedbackloop.log.segments import open_spool
+from feedbackloop.log.segments import open_spool, spool_behind_bytes
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue
 
 
@@ -151,4 +151,19 @@ def test_releasing_gives_the_disk_back(tmp_path: Path) -> None:
     spool.release(through=last.position)
 
     assert spool.backlog_bytes() < before / 3
+    spool.close()
+
+
+def test_how_far_the_reader_is_behind_can_be_seen_from_outside(tmp_path: Path) -> None:
+    """An operator asks what a crash would leave to be done, while the sidecar runs."""
+    spool = segments(tmp_path)
+    put(spool, b"one", durable=True)
+    put(spool, b"two", durable=True)
+
+    behind = spool_behind_bytes(tmp_path)
+    spool.release(through=list(spool.read(after=-1))[-1].position)
+
+    assert behind > 0
+    assert spool_behind_bytes(tmp_path) == 0
+    assert spool_behind_bytes(tmp_path / "nothing") == 0
     spool.close()
