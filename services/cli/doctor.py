@@ -166,4 +166,4 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _show(findings: list[Finding]) -> None:
     for finding in findings:
         out.print(f"[{_COLOURS[finding.outcome]}]{finding.outcome:<4}[/] {finding.check}: ", end="")
-        out.print(finding.says, markup=False, highlight=False)
+        out.print(finding.says, markup=False, highlight=False, soft_wrap=True)

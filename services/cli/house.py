@@ -109,7 +109,7 @@ def status(as_json: Json = False) -> None:
                 d["alias"]: api.get(f"/api/plan/{d['alias']}") for d in found["releases"]
             }
         except StateUnavailable as error:
-            err.print(str(error), style="yellow", markup=False)
+            err.print(str(error), style="yellow", markup=False, soft_wrap=True)
     emit(found, as_json=as_json, show=lambda: _show(found))
     if state is None:
         raise typer.Exit(REFUSED)

@@ -46,7 +46,7 @@ def facts(values: Mapping[str, Any]) -> None:
     """Show names and values to a person, one a line."""
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
-        out.print(f"{name:<{width}}  {value}", markup=False, highlight=False)
+        out.print(f"{name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -55,8 +55,8 @@ def explained() -> Generator[None]:
     try:
         yield
     except SettingsError as error:
-        err.print(f"error: {error}", style="red", markup=False)
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(WRONG_USAGE) from error
     except FeedbackLoopError as error:
-        err.print(f"error: {error}", style="red", markup=False)
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(REFUSED) from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -248,3 +249,45 @@ def test_the_doctor_names_each_check_and_what_to_do(
     assert findings["model"]["outcome"] == "fail"
     assert "config.json" in findings["model"]["says"]
     assert {"vllm", "starlette", "torch", "disk", "keyring", "guard"} <= set(findings)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Undo what ``up`` writes into the environment for its children."""
+    for name in ("VLLM__MODEL", "ALIASES__ASSISTANT__BASE", "KEYS__REQUIRED"):
+        monkeypatch.setenv(f"FEEDBACKLOOP_{name}", "")
+        monkeypatch.delenv(f"FEEDBACKLOOP_{name}")
+    monkeypatch.setenv("FEEDBACKLOOP_SCHEDULER__BIND", "127.0.0.1:0")
+    monkeypatch.setenv("FEEDBACKLOOP_SIDECAR__ADMIN_BIND", "127.0.0.1:0")
+    return monkeypatch
+
+
+def test_up_names_the_port_that_is_taken(
+    elsewhere: pytest.MonkeyPatch, home: Path, tmp_path: Path
+) -> None:
+    """Before anything is started, and not as the forty-first line of a log."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        elsewhere.setenv("FEEDBACKLOOP_SIDECAR__BIND", f"127.0.0.1:{taken.getsockname()[1]}")
+
+        result = call("up", "--model", str(tmp_path))
+
+    assert result.exit_code == 2
+    assert "FEEDBACKLOOP_SIDECAR__BIND" in result.stderr
+    assert not (home / "run" / "supervisor.log").exists()
+
+
+def test_up_does_not_open_what_the_settings_keep_closed(
+    elsewhere: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Keys that the settings file asks for are asked for, loopback or not."""
+    file = tmp_path / "feedbackloop.toml"
+    file.write_text("[keys]\nrequired = true\n[aliases.helper]\nbase = 'base'\n")
+    elsewhere.setenv("FEEDBACKLOOP_SETTINGS_FILE", str(file))
+
+    result = call("up", "--model", str(tmp_path))
+
+    assert result.exit_code == 2
+    assert "--alias assistant: the settings name helper" in result.stderr
+    assert load().keys.required
