@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from feedbackloop.evaluation.port import Conversation, Generation, Likelihood
@@ -129,3 +130,66 @@ class WishfulEvaluator:
             )
             for one in conversations
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakePolicy:
+    """What a policy says and likes, as functions of texts.
+
+    Attributes:
+        says: From a prompt's last message to the completion.
+        likes: From that message and a completion to its log-probability per word, in nats.
+        finishes: Whether its completions end by themselves.
+    """
+
+    says: Callable[[str], str] = lambda prompt: f"you said {prompt}"
+    likes: Callable[[str, str], float] = lambda _prompt, _completion: -1.0
+    finishes: bool = True
+
+
+class FakeEvaluator:
+    """Policies by adapter folder; None is the base, and so is a folder without a policy."""
+
+    def __init__(self, policies: Mapping[Path | None, FakePolicy] | None = None) -> None:
+        self._policies = dict(policies or {})
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[JsonObject]],
+        *,
+        adapter: Path | None,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Sequence[Generation]:
+        del temperature, seed
+        policy = self._policy(adapter)
+        said = [policy.says(_last(prompt)).split() for prompt in prompts]
+        return [
+            Generation(
+                text=" ".join(words[:max_tokens]),
+                tokens=min(len(words) + 1, max_tokens),
+                finished=policy.finishes and len(words) < max_tokens,
+            )
+            for words in said
+        ]
+
+    def score(
+        self, conversations: Sequence[Conversation], *, adapter: Path | None
+    ) -> Sequence[Likelihood]:
+        policy = self._policy(adapter)
+        return [
+            Likelihood(
+                logp=policy.likes(_last(one.prompt), one.completion) * len(one.completion.split()),
+                tokens=len(one.completion.split()),
+            )
+            for one in conversations
+        ]
+
+    def _policy(self, adapter: Path | None) -> FakePolicy:
+        base = self._policies.get(None, FakePolicy())
+        return self._policies.get(adapter, base)
+
+
+def _last(prompt: Sequence[JsonObject]) -> str:
+    return str(prompt[-1]["content"])

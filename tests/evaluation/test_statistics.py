@@ -221,3 +221,24 @@ def test_a_true_loss_at_the_margin_rarely_passes() -> None:
     )
 
     assert passed / 300 <= 0.07
+
+
+def test_chance_alone_rarely_proves_that_people_are_served_better() -> None:
+    """200 candidates that know nothing, each judged by 40 people: at most 5% may look better.
+
+    A person's completions share the candidate's whim, so rows are no independent witnesses.
+    """
+    generator = np.random.default_rng(2)
+    passed = 0
+
+    for _ in range(200):
+        clusters = [f"u{place // 4}" for place in range(160)]
+        whims = np.repeat(generator.normal(size=40), 4) + generator.normal(size=160)
+        # People differ in how often they are pleased, too.
+        liked = generator.random(160) < np.repeat(generator.choice([0.2, 0.8], size=40), 4)
+        rows = Scored(labels=list(liked), weights=[1.0] * 160, clusters=clusters)
+        found = auc_difference(list(whims), [0.0] * 160, rows, FEW)
+        passed += found.low > 0
+
+    # Standard error of 5% in 200 is 1.5 points.
+    assert passed / 200 <= 0.05 + 2 * 0.015
