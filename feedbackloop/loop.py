@@ -69,12 +69,16 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         suites: Suites of the operator.
         rules: Margins and error probabilities.
         max_rows: Most held-out rows, and most pairs, that are scored.
+        max_prompts: Most held-out prompts that both policies answer.
+        max_tokens: Longest completion of a held-out prompt.
     """
 
     incumbent: str
     suites: Sequence[Suite]
     rules: Rules
     max_rows: int
+    max_prompts: int = 200
+    max_tokens: int = 256
 
 
 async def take_snapshot(
@@ -168,6 +172,8 @@ def judge_candidate(
             pairs=snapshot.held_out_dpo,
             suites=terms.suites,
             max_rows=terms.max_rows,
+            max_prompts=terms.max_prompts,
+            max_tokens=terms.max_tokens,
         ),
     )
     inputs = {"candidate": candidate, "incumbent": terms.incumbent or "base", "snapshot": digest}

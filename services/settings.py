@@ -253,6 +253,21 @@ class Gate(Section):
     length_margin: Share = 0.5
     """Largest relative change of the mean completion length."""
 
+    degenerate_margin: Share = 0.05
+    """Largest growth of the share of completions that are empty, cut off or go in circles."""
+
+    drift_nats: Annotated[float, Field(gt=0)] = 2.0
+    """Largest mean loss of log-probability per token of the base's own completions, in nats."""
+
+    min_units: Annotated[int, Field(ge=3)] = 20
+    """Fewer users or items than this prove nothing."""
+
+    max_prompts: Annotated[int, Field(ge=1)] = 200
+    """Most held-out prompts that both policies answer."""
+
+    max_tokens: Annotated[int, Field(ge=1)] = 256
+    """Longest completion of a held-out prompt; what is cut off counts as degenerate."""
+
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """One-sided error probability of each check."""
 

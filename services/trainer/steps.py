@@ -104,8 +104,13 @@ async def _evaluate(settings: Settings, run: Run) -> Facts:
                 preference_margin=gate.preference_margin,
                 perplexity_margin=gate.perplexity_margin,
                 length_margin=gate.length_margin,
+                degenerate_margin=gate.degenerate_margin,
+                drift_nats=gate.drift_nats,
+                min_clusters=gate.min_units,
             ),
             max_rows=gate.max_holdout_rows,
+            max_prompts=gate.max_prompts,
+            max_tokens=gate.max_tokens,
         ),
     )
 
