@@ -7,7 +7,7 @@ Units that share a person or a prompt are one cluster, and clusters are what is 
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from math import comb, inf, log, sqrt
+from math import ceil, comb, inf, log, sqrt
 from statistics import NormalDist
 
 import msgspec
@@ -263,7 +263,7 @@ def smallest_detectable(error: float, *, alpha: float, power: float) -> float:
 def items_needed(*, margin: float, discordance: float, alpha: float, power: float) -> int:
     """Return how many paired items show that a loss is below ``margin``, if there is none.
 
-    ``(z_(1 - alpha) + z_power)^2 * discordance / margin^2``, to the nearest item.
+    ``(z_(1 - alpha) + z_power)^2 * discordance / margin^2``, rounded up.
 
     Args:
         margin: Largest loss that is accepted, in (0, 1).
@@ -271,7 +271,7 @@ def items_needed(*, margin: float, discordance: float, alpha: float, power: floa
         alpha: Error probability of the limit.
         power: Probability of the proof.
     """
-    return round((_quantile(1 - alpha) + _quantile(power)) ** 2 * discordance / margin**2)
+    return ceil((_quantile(1 - alpha) + _quantile(power)) ** 2 * discordance / margin**2)
 
 
 def student_quantile(p: float, freedom: int) -> float:
