@@ -46,7 +46,6 @@ PROFILE = {
     "TRAINING__RECIPES": json.dumps(
         {"dpo": {"learning_rate": 5e-4, "beta": 0.1, "epochs": 2, "nll_weight": 3.0}}
     ),
-    "GATE__LENGTH_MARGIN": "0.9",
     "CANARY__SHARES": "[0.5]",
     "CANARY__DWELL_SECONDS": "10",
     "CANARY__MATURITY_SECONDS": "4",
