@@ -21,7 +21,8 @@ from feedbackloop.promotion.port import Adapters, Releases
 from feedbackloop.serving.port import PolicyServer
 from feedbackloop.training.port import Attempt, Launcher, Runs, Trainer
 from feedbackloop.training.run import RunState
-from services.settings import MemoryLog, SegmentLog, Settings
+from services.sections.log import MemoryLog, SegmentLog
+from services.settings import Settings
 
 if TYPE_CHECKING:
     from feedbackloop.training.safetensors import AdapterFacts

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from services.settings import Settings, Vllm
+from services.sections.serving import Vllm
+from services.settings import Settings
 from services.supervisor import vllm_command
 
 HIDDEN, LAYERS, HEADS, VOCABULARY = 128, 3, 4, 512

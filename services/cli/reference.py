@@ -10,7 +10,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from services.cli.output import Json, emit, explained, table
-from services.settings import Section, Settings, load
+from services.sections.section import Section
+from services.settings import Settings, load
 
 _HEAD = """\
 # Settings

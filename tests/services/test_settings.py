@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from feedbackloop.errors import SettingsError
-from services.settings import SegmentLog, load
+from services.sections.log import SegmentLog
+from services.settings import load
 
 
 @pytest.fixture(autouse=True)

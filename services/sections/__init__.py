@@ -1,0 +1,1 @@
+"""The groups that the settings are made of, one file for each part of the loop."""
