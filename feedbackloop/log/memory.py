@@ -21,6 +21,8 @@ class MemoryEventLog:
         self.store: dict[str, list[bytes]] = {} if store is None else store
         self._partition = partition
         self._removed: dict[str, int] = {}
+        self.identities: dict[str, str] = {}
+        """Set one to make its partition anew."""
         self.away = False
         """Set to be unavailable for a while."""
 
@@ -45,11 +47,19 @@ class MemoryEventLog:
             offset = Offset(after.partition, position)
             yield Entry(offset=offset, event=codec.read(raw), raw=raw)
 
+    async def identity(self, partition: str) -> str:
+        if self.away or partition not in self.store:
+            raise LogUnavailable(f"there is no partition {partition} now")
+        return self.identities.get(partition, f"{partition}-0")
+
+    async def beginning(self, partition: str) -> Offset:
+        return Offset(partition, self._removed.get(partition, 0) - 1)
+
     async def end(self, partition: str) -> Offset:
         return Offset(partition, len(self.store.get(partition, [])) - 1)
 
     async def truncate(self, *, before: Offset) -> None:
-        self._removed[before.partition] = before.position
+        self._removed[before.partition] = max(0, before.position)
 
     async def close(self) -> None:
         pass

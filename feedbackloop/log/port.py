@@ -66,6 +66,22 @@ class EventLog(Protocol):
         """
         ...
 
+    async def identity(self, partition: str) -> str:
+        """Name a partition for ever: one that was made anew under its old name has another.
+
+        Raises:
+            LogUnavailable: If there is no such partition yet, or the log does not answer.
+        """
+        ...
+
+    async def beginning(self, partition: str) -> Offset:
+        """Return the place just before the oldest entry that is still there.
+
+        Its position is -1 if nothing was ever removed. Whoever read up to an earlier place has
+        missed something.
+        """
+        ...
+
     async def end(self, partition: str) -> Offset:
         """Return the place of the partition's last entry, or position -1 if it is empty."""
         ...

@@ -178,6 +178,16 @@ def _gap(producer: str, position: int, first: int, last: int, at_ns: int) -> Spo
     )
 
 
+def beginning(disk: Disk) -> int:
+    """Return the position of the last record that was removed, -1 if none was."""
+    names = segments(disk)
+    if not names:
+        return -1
+    head = _header(disk, names[0])
+    # Without its head nobody knows where the record before it stood: somewhere before it.
+    return segment.base(names[0]) - 1 if head is None else head.previous
+
+
 def end(disk: Disk) -> int:
     """Return the position of the last whole record, -1 if there is none."""
     for name in reversed(segments(disk)):

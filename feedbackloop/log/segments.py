@@ -26,6 +26,7 @@ from feedbackloop.log.writer import Writer
 EVENTS = "feedbackloop.events"
 RELEASES = "feedbackloop.releases"
 _LOCK = "lock"
+_IDENTITY = "identity"
 _BATCH = 256
 
 
@@ -118,6 +119,7 @@ class Partition:
         self, disk: LocalDisk, *, producer: str, segment_bytes: int, now_ns: Callable[[], int]
     ) -> None:
         disk.lock()
+        _identify(disk, producer)
         self._disk = disk
         self._now_ns = now_ns
         self._seq = 0
@@ -146,6 +148,22 @@ class Partition:
         """Write and sync what is queued, and let another process write."""
         self._thread.close()
         self._disk.unlock()
+
+
+def _identify(disk: LocalDisk, producer: str) -> None:
+    """Name a new partition after the incarnation that made it."""
+    if _IDENTITY in disk.names():
+        return
+    unfinished = _IDENTITY + ".tmp"
+    disk.remove(unfinished)
+    handle = disk.create(unfinished)
+    try:
+        disk.write(handle, producer.encode())
+        disk.sync(handle)
+    finally:
+        disk.close(handle)
+    disk.replace(unfinished, _IDENTITY)
+    disk.sync_folder()
 
 
 def _waker(
@@ -216,6 +234,17 @@ class Topic:
             raise LogUnavailable("this log was opened to be read: it has no partition to write")
         return self.own, await self._partition.append(payloads)
 
+    def identity(self, partition: str) -> str:
+        """Name one partition for ever.
+
+        Raises:
+            LogUnavailable: If no process has opened it to write yet.
+        """
+        found = self.disk(partition).read(_IDENTITY, 0, 64).decode("ascii", "replace")
+        if not found:
+            raise LogUnavailable(f"partition {partition} was not opened by its writer yet")
+        return found
+
     def records(self, partition: str, *, after: int) -> Iterator[Frame | SpoolGap]:
         """Yield what one partition holds past a position."""
         return reader.read(self.disk(partition), after=after)
@@ -245,6 +274,13 @@ class SegmentEventLog:
         while batch := await asyncio.to_thread(_take, records):
             for record in batch:
                 yield _entry(after.partition, record)
+
+    async def identity(self, partition: str) -> str:
+        return await asyncio.to_thread(self._topic.identity, partition)
+
+    async def beginning(self, partition: str) -> Offset:
+        position = await asyncio.to_thread(reader.beginning, self._topic.disk(partition))
+        return Offset(partition, position)
 
     async def end(self, partition: str) -> Offset:
         position = await asyncio.to_thread(reader.end, self._topic.disk(partition))

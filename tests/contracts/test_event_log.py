@@ -1,5 +1,6 @@
 """What any event log promises."""
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -111,6 +112,55 @@ async def test_a_reader_that_missed_nothing_reads_on(event_log: EventLog) -> Non
     await event_log.truncate(before=offsets[30])
 
     assert len(await entries(event_log, after=offsets[29])) == 10
+
+
+async def test_a_partition_begins_where_nothing_was_removed(event_log: EventLog) -> None:
+    """An archive that starts late must know whether it starts with the first event."""
+    await many(event_log, 3)
+
+    assert await event_log.beginning("p") == START
+
+
+async def test_a_partition_says_what_was_removed(event_log: EventLog) -> None:
+    """An archive that was away longer than the log keeps entries must not skip any in silence."""
+    offsets = await many(event_log, 40)
+
+    await event_log.truncate(before=offsets[30])
+
+    beginning = await event_log.beginning("p")
+    assert START < beginning < offsets[30]
+    assert (await entries(event_log))[0].offset > beginning
+    assert (await entries(event_log, after=beginning))[0].offset in offsets
+
+
+async def test_a_partition_keeps_its_identity(event_log: EventLog) -> None:
+    """What was archived of it goes on with it, however often it is written."""
+    await event_log.append([a_completion("c1")])
+    before = await event_log.identity("p")
+
+    await event_log.append([a_completion("c2")])
+
+    assert await event_log.identity("p") == before
+
+
+async def test_a_partition_that_is_not_there_has_no_identity(event_log: EventLog) -> None:
+    """Nobody may take a log that does not answer for a new one."""
+    with pytest.raises(LogUnavailable):
+        await event_log.identity("another")
+
+
+async def test_a_partition_made_anew_has_another_identity(tmp_path: Path) -> None:
+    """Its positions begin again: they must not be taken for the old one's."""
+    identities = []
+    for producer in ("a" * 32, "b" * 32):
+        log = segments(tmp_path, producer=producer)
+        identities.append(await log.identity("p"))
+        await log.close()
+    shutil.rmtree(tmp_path / EVENTS / "p")
+    anew = segments(tmp_path, producer="c" * 32)
+
+    assert identities[0] == identities[1] != await anew.identity("p")
+    await anew.close()
 
 
 async def test_a_restart_keeps_what_was_appended(tmp_path: Path) -> None:
