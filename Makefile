@@ -7,8 +7,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	$(if $(EXTRA_INDEX),--extra-index-url $(EXTRA_INDEX))
 
+# Of their own, and outside: the peers' dependencies clash with ours.
+BENCH ?= $(HOME)/.cache/feedbackloop/bench
+
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test up down check format test-vllm lock clean
+.PHONY: help setup hooks demo test up down check format test-vllm bench lock clean
 
 help: ## list what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +57,15 @@ format: setup ## put every file into the one format
 
 test-vllm: setup ## the whole loop with a real vLLM and real training: minutes
 	@$(BIN)/pytest -m vllm --timeout 1200 $(ARGS)
+
+bench: setup $(BENCH)/.installed ## CPU and latency of the sidecar beside nginx, vLLM's router and LiteLLM: minutes
+	@$(BIN)/python -m benchmarks.proxy --peers $(BENCH)/bin $(ARGS)
+
+$(BENCH)/.installed: requirements/bench.txt
+	@echo "Installing the peers into $(BENCH): a minute the first time ..."
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 lock: setup ## work the lock files out anew from requirements/*.in
 	@$(BIN)/python requirements/lock.py

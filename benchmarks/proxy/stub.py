@@ -1,0 +1,107 @@
+"""Stands for vLLM: answers at once, whole, or as a stream of chunks on the clock.
+
+It does as little as it can, so that what is measured is what stands before it.
+"""
+
+import asyncio
+import json
+import sys
+from typing import cast
+
+import uvloop
+
+CHUNKS = 64
+CHUNK_SECONDS = 0.01
+MODEL = "base"
+
+_WORDS = b"word " * 40
+_WHOLE = (
+    b'{"id":"chatcmpl-x","object":"chat.completion","created":1,"model":"base","choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":"' + _WORDS + b'"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":9,"completion_tokens":40,"total_tokens":49}}'
+)
+_CHUNK = (
+    b'data: {"id":"chatcmpl-x","object":"chat.completion.chunk","created":1,"model":"base",'
+    b'"choices":[{"index":0,"delta":{"content":"word "},"logprobs":null,"finish_reason":null}]}\n\n'
+)
+_LAST = (
+    b'data: {"id":"chatcmpl-x","object":"chat.completion.chunk","created":1,"model":"base",'
+    b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
+)
+_MODELS = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode()
+
+
+def _framed(event: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+def _reply(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+_ANSWER = _reply(_WHOLE)
+_OTHER = _reply(_MODELS)
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+_EVENT = _framed(_CHUNK)
+_END = _framed(_LAST) + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+class Stub(asyncio.Protocol):
+    """One connection. Requests come one after the other."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._data = b""
+        self._left = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        end = self._data.find(b"\r\n\r\n") + 4
+        if end < 4 or len(self._data) - end < _length(self._data[:end]):
+            return
+        request, self._data = self._data, b""
+        if not request.startswith(b"POST"):
+            self._transport.write(_OTHER)
+        elif b'"stream":true' in request or b'"stream": true' in request:
+            self._transport.write(_HEAD + _EVENT)
+            self._left = CHUNKS - 2
+            self._loop.call_later(CHUNK_SECONDS, self._next, self._loop.time())
+        else:
+            self._transport.write(_ANSWER)
+
+    def _next(self, begun: float) -> None:
+        """Write a chunk; from the stream's beginning on, the clock decides when."""
+        if self._transport.is_closing():
+            return
+        if self._left == 0:
+            self._transport.write(_END)
+            return
+        self._left -= 1
+        self._transport.write(_EVENT)
+        due = begun + (CHUNKS - 1 - self._left) * CHUNK_SECONDS
+        self._loop.call_at(due, self._next, begun)
+
+
+def _length(head: bytes) -> int:
+    lower = head.lower()
+    start = lower.find(b"content-length:")
+    return int(lower[start + 15 : lower.find(b"\r\n", start)]) if start >= 0 else 0
+
+
+async def serve(port: int) -> None:
+    """Answer on a port of this machine, for ever."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Stub, "127.0.0.1", port, backlog=1_024)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1])))
