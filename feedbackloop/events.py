@@ -85,11 +85,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type
         event_id: The same fact seen twice, by two replicas or on replay, has one id.
         tenant: Whose data this is.
         at: When it happened, in UTC.
+        producer: Incarnation of the process that recorded it; empty if nobody numbered it.
+        seqs: The producer's numbers of the records that it was made from. Each number comes back
+            in an event or in a ``CaptureGap``: see ``log/completeness.py``.
     """
 
     event_id: EventId
     tenant: TenantId
     at: datetime
+    producer: str = ""
+    seqs: tuple[int, ...] = ()
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

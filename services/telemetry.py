@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from feedbackloop.events import Alias, ReleaseName
+from feedbackloop.log.completeness import Completeness
 
 _RELEASE = ["alias", "release", "arm"]
 
@@ -106,6 +107,15 @@ UNREADABLE_EVENTS = Counter(
     "Entries of the log that the scheduler could not read, by why.",
     labelnames=["reason"],
 )
+COMPLETENESS_RATIO = Gauge(
+    "feedbackloop_capture_completeness_ratio",
+    "Share of the records that sidecars numbered that arrived in the log.",
+)
+NUMBERED_RECORDS = Gauge(
+    "feedbackloop_capture_numbered_records",
+    "Records that sidecars numbered, by what became of them; missing is lost without a word.",
+    labelnames=["state"],
+)
 LABELS = Gauge(
     "feedbackloop_labels",
     "Labelled completions and pairs that may be trained on.",
@@ -169,6 +179,15 @@ def show_routes(in_flight: Mapping[ReleaseName, int], epochs: Mapping[Alias, int
         IN_FLIGHT.labels(release).set(count)
     for alias, epoch in epochs.items():
         EPOCH.labels(alias).set(epoch)
+
+
+def show_completeness(report: Completeness) -> None:
+    """Set how much of what was recorded arrived."""
+    COMPLETENESS_RATIO.set(report.ratio)
+    NUMBERED_RECORDS.labels("seen").set(report.seen)
+    NUMBERED_RECORDS.labels("declared").set(sum(report.declared.values()))
+    NUMBERED_RECORDS.labels("pending").set(report.pending)
+    NUMBERED_RECORDS.labels("missing").set(sum(report.missing.values()))
 
 
 def forget_release(release: str) -> None:

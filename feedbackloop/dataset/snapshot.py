@@ -24,8 +24,9 @@ from feedbackloop.events import Alias, CompletionId
 from feedbackloop.labels.calibration import Calibration, calibrate, confidences
 from feedbackloop.labels.gather import Gathered, Gathering
 from feedbackloop.labels.resolve import Label, Source, resolve
+from feedbackloop.log import completeness
 
-FORMAT = 1
+FORMAT = 2
 """Grows when the same inputs would give other bytes."""
 
 
@@ -69,13 +70,13 @@ class Completeness(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         completions: Recorded in the window.
-        lost: Records that producers declared as shed.
         orphans: Completions that only signals speak of.
+        records: What producers numbered, against what arrived: expected, seen, declared, missing.
     """
 
     completions: int
-    lost: int
     orphans: int
+    records: completeness.Completeness
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,8 +154,8 @@ def build(gathering: Gathering, options: Options, *, secret: bytes) -> Snapshot:
         calibration={source.value: row for source, row in sorted(table.items())},
         completeness=Completeness(
             completions=len(window),
-            lost=sum(gap.count for gap in known.gaps()),
             orphans=known.orphans(),
+            records=known.audit().report(now=options.until),
         ),
         labelled=_by_label(label.desirable for label in labels.values()),
         left_out=dict(sorted(left_out.items())),

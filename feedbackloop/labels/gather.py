@@ -16,6 +16,7 @@ from feedbackloop.events import (
     PromptRetried,
     Signal,
 )
+from feedbackloop.log.completeness import Audit
 
 
 class Gathered(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,21 +45,27 @@ class Gathering:
         self._completions: dict[CompletionId, CompletionServed] = {}
         self._signals: defaultdict[CompletionId, dict[EventId, AnySignal]] = defaultdict(dict)
         self._gaps: dict[EventId, CaptureGap] = {}
+        self._outranked: list[CompletionServed | AnySignal] = []
+        """Of two events with one id and different records the one that does not count."""
 
     def add(self, event: AnyEvent) -> CompletionId | None:
         """Take one event in; return the completion about which something is new, if any."""
         if isinstance(event, CompletionServed):
             known = self._completions.get(event.completion_id)
             if known is not None and not _knows_more(event, known):
+                self._outrank(event, by=known)
                 return None
             self._completions[event.completion_id] = event
+            self._outrank(known, by=event)
             return event.completion_id
         if isinstance(event, Signal):
             signals = self._signals[event.completion_id]
             known_signal = signals.get(event.event_id)
             if known_signal is not None and _ahead(known_signal) >= _ahead(event):
+                self._outrank(event, by=known_signal)
                 return None
             signals[event.event_id] = event
+            self._outrank(known_signal, by=event)
             return event.completion_id
         if isinstance(event, CaptureGap):
             self._gaps[event.event_id] = event
@@ -81,9 +88,12 @@ class Gathering:
         for completion in order:
             yield self.of(completion.completion_id)
 
-    def gaps(self) -> tuple[CaptureGap, ...]:
-        """Return the declared losses, by event id."""
-        return tuple(self._gaps[event_id] for event_id in sorted(self._gaps))
+    def audit(self) -> Audit:
+        """Hold what producers numbered against what arrived."""
+        audit = Audit()
+        for event in self._everything():
+            audit.add(event)
+        return audit
 
     def orphans(self) -> int:
         """Count the completions that only signals speak of: shed, or not yet arrived."""
@@ -92,23 +102,34 @@ class Gathering:
     def until(self, moment: datetime) -> "Gathering":
         """Return what was known at ``moment``: later events left out."""
         past = Gathering()
-        for completion in self._completions.values():
-            if completion.ended_at <= moment:
-                past.add(completion)
-        for signals in self._signals.values():
-            for signal in signals.values():
-                if signal.at <= moment:
-                    past.add(signal)
-        for gap in self._gaps.values():
-            if gap.at <= moment:
-                past.add(gap)
+        for event in self._everything():
+            if _happened_at(event) <= moment:
+                past.add(event)
         return past
+
+    def _everything(self) -> Iterator[CompletionServed | AnySignal | CaptureGap]:
+        yield from self._completions.values()
+        for signals in self._signals.values():
+            yield from signals.values()
+        yield from self._gaps.values()
+        yield from self._outranked
+
+    def _outrank(
+        self, event: CompletionServed | AnySignal | None, *, by: CompletionServed | AnySignal
+    ) -> None:
+        """Keep an event that does not count for the audit: its records arrived all the same."""
+        if event is not None and (event.producer, event.seqs) != (by.producer, by.seqs):
+            self._outranked.append(event)
 
 
 def retried(gathered: Gathered) -> tuple[PromptRetried, ...]:
     """Return the retries of one completion, earliest first."""
     retries = (signal for signal in gathered.signals if isinstance(signal, PromptRetried))
     return tuple(sorted(retries, key=lambda retry: (retry.at, retry.event_id)))
+
+
+def _happened_at(event: CompletionServed | AnySignal | CaptureGap) -> datetime:
+    return event.ended_at if isinstance(event, CompletionServed) else event.at
 
 
 def _ahead(signal: AnySignal) -> bytes:

@@ -8,6 +8,7 @@ from feedbackloop.events import Alias, Arm, CompletionId, CompletionServed, Outc
 from feedbackloop.labels.gather import Gathering
 from feedbackloop.labels.resolve import resolve
 from feedbackloop.labels.tally import Counts, Tally
+from feedbackloop.log.completeness import Audit
 from feedbackloop.log.port import EventLog, Offset
 from feedbackloop.promotion.canary import Answers, Observation
 from services import telemetry
@@ -33,6 +34,7 @@ class Follower:
         self._tally = tally
         self._journal = journal
         self._now = now
+        self._audit = Audit()
         self._read: dict[str, int] = {}
         self._split: list[CompletionId] = []
         """Completions that were served while two arms were open."""
@@ -53,10 +55,12 @@ class Follower:
                 if isinstance(entry.event, RecordError):
                     telemetry.UNREADABLE_EVENTS.labels(reason=type(entry.event).__name__).inc()
                     continue
+                self._audit.add(entry.event)
                 self._tally.add(entry.event)
                 self._journal.heard(entry.event)
                 if isinstance(entry.event, CompletionServed) and entry.event.propensity < 1:
                     self._split.append(entry.event.completion_id)
+        telemetry.show_completeness(self._audit.report(now=self._now()))
         return entries
 
     def counts(self, alias: Alias) -> Counts:

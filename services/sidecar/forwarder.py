@@ -11,9 +11,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -24,12 +25,20 @@ from feedbackloop.capture.exchange import completion_served
 from feedbackloop.capture.identity import TenantKeys, event_id
 from feedbackloop.capture.record import Closed, Opened, Voted
 from feedbackloop.errors import LogUnavailable, MalformedEvent, RecordError
-from feedbackloop.events import AnyEvent, CaptureGap, CompletionId, CompletionServed, TenantId
+from feedbackloop.events import (
+    AnyEvent,
+    CaptureGap,
+    CompletionId,
+    CompletionServed,
+    Event,
+    TenantId,
+)
 from feedbackloop.log.port import EventLog, Frame, Offset, Spool, SpoolGap
 from services import telemetry
 
 log = structlog.get_logger()
 
+_Event = TypeVar("_Event", bound=Event)
 _BATCH = 500
 _BATCH_BYTES = 8 * 2**20
 _PATIENCE_SECONDS = 3_600.0  # longer than a reply takes: after that its end was shed
@@ -43,8 +52,7 @@ class _Waiting(msgspec.Struct, frozen=True):
     """An opened request whose end was not yet read, and the entry just before it."""
 
     before: int
-    producer: str
-    at: datetime
+    frame: Frame
     opened: Opened
 
 
@@ -76,17 +84,17 @@ class Translator:
         """Return what follows from one entry; what cannot be read is set aside."""
         before, self._previous = self._previous, entry.position
         if isinstance(entry, SpoolGap):
-            return [_gap(entry)]
+            return [_gap(entry, entry.reason)]
         try:
             found = record.decode(entry.payload)
             if isinstance(found, Opened):
-                waiting = _Waiting(before, entry.producer, entry.at, found)
-                self._open[found.completion_id] = waiting
+                # Its payload is in ``found`` once more.
+                frame = msgspec.structs.replace(entry, payload=b"")
+                self._open[found.completion_id] = _Waiting(before, frame, found)
                 return []
-            return self._record(found)
+            return self._record(entry, found)
         except (msgspec.DecodeError, RecordError) as error:
-            self.set_aside(entry, type(error).__name__)
-            return []
+            return self.set_aside(entry, type(error).__name__)
 
     def abandoned(self, newest: Frame) -> list[AnyEvent]:
         """Close what nobody will close any more.
@@ -98,33 +106,38 @@ class Translator:
         gone = [
             waiting
             for waiting in self._open.values()
-            if waiting.producer != newest.producer or newest.at - waiting.at > patience
+            if waiting.frame.producer != newest.producer or newest.at - waiting.frame.at > patience
         ]
         events: list[AnyEvent] = []
         for waiting in gone:
             del self._open[waiting.opened.completion_id]
-            events += self._completion(waiting.opened, None)
+            events += self._completion([waiting.frame], waiting.opened, None)
         return events
 
-    def set_aside(self, entry: Frame | SpoolGap, reason: str) -> None:
-        """Keep a record that cannot be used for whoever wants to know why."""
-        if isinstance(entry, Frame):
-            self._set_aside(entry.payload, reason)
+    def set_aside(self, entry: Frame | SpoolGap, reason: str) -> list[AnyEvent]:
+        """Keep a record that cannot be used for whoever wants to know why, and declare it."""
+        if isinstance(entry, SpoolGap):
+            return [_gap(entry, entry.reason)]
+        self._set_aside(entry.payload, reason)
+        return [_gap(entry, "set_aside")]
 
     def finished(self) -> int:
         """Return the position through which nothing is needed any more, -1 at first."""
         return min((waiting.before for waiting in self._open.values()), default=self._previous)
 
-    def _record(self, found: Closed | Voted) -> list[AnyEvent]:
+    def _record(self, frame: Frame, found: Closed | Voted) -> list[AnyEvent]:
         if isinstance(found, Closed):
             waiting = self._open.pop(found.completion_id, None)
             if waiting is None:
                 self.unmatched += 1
-                return []
-            return self._completion(waiting.opened, found)
-        return list(votes.signals(found))
+                # Had it come before the crash after all, the event that carries it outranks this.
+                return [_gap(frame, "unmatched")]
+            return self._completion([waiting.frame, frame], waiting.opened, found)
+        return [_numbered(signal, [frame]) for signal in votes.signals(found)]
 
-    def _completion(self, opened: Opened, closed: Closed | None) -> list[AnyEvent]:
+    def _completion(
+        self, frames: Sequence[Frame], opened: Opened, closed: Closed | None
+    ) -> list[AnyEvent]:
         try:
             keys = self._keys.get(opened.tenant)
             if keys is None:
@@ -134,9 +147,10 @@ class Translator:
             for half in (opened, closed):
                 if half is not None:
                     self._set_aside(record.encode(half), type(error).__name__)
-            return []
+            return [_gap(frame, "set_aside") for frame in frames]
         implied = self._attribution.add(completion)
-        return [completion] if implied is None else [completion, implied]
+        numbered = _numbered(completion, frames)
+        return [numbered] if implied is None else [numbered, implied]
 
 
 class Forwarder:
@@ -215,7 +229,7 @@ class Forwarder:
                     self._events += self._translator.abandoned(entry)
             except Exception:  # one record must not hold up all that come after it
                 log.exception("record_not_translated")
-                self._translator.set_aside(entry, "unexpected")
+                self._events += self._translator.set_aside(entry, "unexpected")
             self._through = entry.position
             if size >= _BATCH_BYTES:
                 return
@@ -285,15 +299,24 @@ async def _oldest(event_log: EventLog, start: Offset) -> Offset:
     return start
 
 
-def _gap(gap: SpoolGap) -> CaptureGap:
+def _numbered(event: _Event, frames: Sequence[Frame]) -> _Event:
+    return msgspec.structs.replace(
+        event, producer=frames[0].producer, seqs=tuple(frame.seq for frame in frames)
+    )
+
+
+def _gap(lost: Frame | SpoolGap, reason: str) -> CaptureGap:
+    """Declare that nothing will come of a record, or of a range that the spool shed."""
+    first, last = (lost.seq, lost.seq) if isinstance(lost, Frame) else (lost.first, lost.last)
+    began, ended = (lost.at, lost.at) if isinstance(lost, Frame) else (lost.first_at, lost.last_at)
     return CaptureGap(
-        event_id=event_id("gap", gap.producer, str(gap.first), str(gap.last)),
+        event_id=event_id("gap", lost.producer, str(first), str(last)),
         tenant=TenantId("default"),
-        at=gap.first_at,
-        producer=gap.producer,
-        first=gap.first,
-        last=gap.last,
-        count=gap.last - gap.first + 1,
-        reason=gap.reason,
-        until=gap.last_at,
+        at=began,
+        producer=lost.producer,
+        first=first,
+        last=last,
+        count=last - first + 1,
+        reason=reason,
+        until=ended,
     )

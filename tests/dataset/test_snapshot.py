@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from feedbackloop.dataset.snapshot import Options, Snapshot, build, decode, digest, encode
 from feedbackloop.events import AnyEvent, CaptureGap, EventId, Outcome, Reply, Thumb, UserId
 from feedbackloop.labels.gather import Gathering
+from feedbackloop.log.completeness import Completeness
 from tests.builders import ALIAS, NOON, TENANT, a_completion, a_retry, a_thumb, an_outcome
 
 SECRET = b"0123456789abcdef"
@@ -134,9 +135,20 @@ def test_declared_losses_and_orphans_are_in_the_manifest() -> None:
         until=NOON,
     )
 
-    made = snapshot([a_completion("c1"), a_thumb("unknown"), gap])
+    vote = a_thumb("unknown", producer="p", seqs=(8,))
 
-    assert (made.manifest.completeness.lost, made.manifest.completeness.orphans) == (5, 1)
+    made = snapshot([a_completion("c1", producer="p", seqs=(0, 1)), vote, gap])
+
+    found = made.manifest.completeness
+    assert found.orphans == 1
+    assert found.records == Completeness(
+        producers=1,
+        expected=8,
+        seen=3,
+        declared={"disk_full": 5},
+        pending=1,
+        ratio=3 / 8,
+    )
 
 
 def test_a_completion_that_is_not_ripe_waits_for_the_next_round() -> None:

@@ -51,6 +51,19 @@ def test_the_record_that_saw_more_of_the_reply_wins() -> None:
     assert gathering.of(CompletionId("c1")).completion == whole
 
 
+def test_a_vote_that_was_sent_twice_was_recorded_twice() -> None:
+    """Its client repeated the call: it counts once, and neither record is missing."""
+    twice = [a_thumb("c1", producer="p", seqs=(seq,)) for seq in (0, 1)]
+    longer = a_completion("c1", producer="p", seqs=(2, 5))
+    crashed = a_completion("c1", producer="p", seqs=(2, 3), replies=())
+    again = a_completion("c1", producer="p", seqs=(2, 4), replies=())
+    gathering = gathered([*twice, again, longer, crashed])
+
+    audit = gathering.until(NOON + timedelta(hours=1)).audit()
+
+    assert audit.report(now=NOON + timedelta(days=1)).seen == 6
+
+
 def test_the_past_does_not_know_the_future() -> None:
     """A snapshot of this morning must be the same when it is rebuilt tonight."""
     later = NOON + timedelta(hours=2)

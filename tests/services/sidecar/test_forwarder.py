@@ -21,6 +21,7 @@ from feedbackloop.events import (
     TenantId,
     ThumbGiven,
 )
+from feedbackloop.log.completeness import Audit, Completeness
 from feedbackloop.log.memory import MemoryEventLog, MemorySpool
 from feedbackloop.log.port import Frame, Offset, SpoolGap
 from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remember
@@ -172,14 +173,34 @@ def test_a_request_whose_end_was_shed_does_not_hold_the_spool_for_ever() -> None
     assert translator.finished() == late.position
 
 
-def test_a_reply_whose_request_was_already_forwarded_is_passed_over() -> None:
-    """After a restart the spool begins in the middle of some exchange; no cause for alarm."""
+def test_a_reply_whose_request_is_not_known_is_declared() -> None:
+    """Its request was shed, or went to the log before a restart: an event then outranks this."""
     shelf = Shelf()
     translator = a_translator(shelf)
 
-    events = translated(translator, Frames()(a_closing()))
+    (event,) = translated(translator, Frames()(a_closing()))
 
-    assert (events, shelf.found, translator.unmatched) == ([], [], 1)
+    assert isinstance(event, CaptureGap)
+    assert (event.reason, shelf.found, translator.unmatched) == ("unmatched", [], 1)
+
+
+async def test_every_number_of_a_producer_comes_back() -> None:
+    """Whatever became of a record, the audit finds it in an event or a declared gap."""
+    spool = offered(an_opening(), b"junk", a_vote(), a_closing(), a_closing("c9"))
+    event_log = MemoryEventLog()
+
+    run(spool, event_log)
+
+    events = await events_of(event_log)
+    (completion,) = (event for event in events if isinstance(event, CompletionServed))
+    assert (completion.producer, completion.seqs) == ("memory", (0, 3))
+    audit = Audit()
+    for event in events:
+        audit.add(event)
+    report = audit.report(now=datetime.max.replace(tzinfo=UTC))
+    assert report == Completeness(
+        producers=1, expected=5, seen=3, declared={"set_aside": 1, "unmatched": 1}, ratio=0.6
+    )
 
 
 def test_a_loss_is_written_down() -> None:
@@ -218,7 +239,7 @@ async def test_a_record_that_cannot_be_read_is_set_aside(junk: bytes) -> None:
     run(spool, event_log, shelf)
 
     assert [payload for payload, _ in shelf.found] == [junk]
-    assert len(await events_of(event_log)) == 1
+    assert [type(one) for one in await events_of(event_log)] == [CaptureGap, CompletionServed]
     assert spool.released() == 2
 
 
@@ -230,7 +251,7 @@ def test_both_halves_of_an_exchange_that_cannot_be_read_are_kept() -> None:
 
     events = translated(translator, frames(opened), frames(closed))
 
-    assert events == []
+    assert [type(event) for event in events] == [CaptureGap, CaptureGap]
     assert [record.decode(payload) for payload, _ in shelf.found] == [opened, closed]
 
 
