@@ -9,6 +9,7 @@ FeedbackLoopError
     RecordError             one event cannot be used: count it, set it aside, go on
         MalformedEvent
         UnknownSchemaVersion
+        EventsRefused
     RequestError            a client's request cannot be met: answer it with OpenAI's error body
     RunError                a training run cannot continue: end it, keep serving
         NotEnoughLabels
@@ -16,6 +17,8 @@ FeedbackLoopError
         AdapterRejected
     StaleEpoch              somebody newer decided meanwhile: read again, decide again
 """
+
+from collections.abc import Mapping
 
 
 class FeedbackLoopError(Exception):
@@ -31,7 +34,17 @@ class UnavailableError(FeedbackLoopError):
 
 
 class LogUnavailable(UnavailableError):
-    """The event log or the spool did not confirm; the event may or may not be stored."""
+    """The event log or the spool did not confirm; the event may or may not be stored.
+
+    Attributes:
+        reason: Why, as one word of a closed set, for counting.
+        stored: How many of the events, counted from the first, are stored all the same.
+    """
+
+    def __init__(self, message: str, *, reason: str = "unconfirmed", stored: int = 0) -> None:
+        self.reason = reason
+        self.stored = stored
+        super().__init__(message)
 
 
 class PolicyServerUnavailable(UnavailableError):
@@ -57,6 +70,18 @@ class UnknownSchemaVersion(RecordError):
         self.found = found
         self.known = known
         super().__init__(f"schema version {found} is newer than {known}, the newest known here")
+
+
+class EventsRefused(RecordError):
+    """The log will never take some of the events, for their own sake; it stored all others.
+
+    Attributes:
+        refused: By place in what was appended, why: ``too_large`` or ``refused``.
+    """
+
+    def __init__(self, refused: Mapping[int, str], *, why: str) -> None:
+        self.refused = dict(refused)
+        super().__init__(f"{len(self.refused)} events are refused for their own sake: {why}")
 
 
 class RequestError(FeedbackLoopError):

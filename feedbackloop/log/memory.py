@@ -8,6 +8,7 @@ from feedbackloop.errors import LogUnavailable
 from feedbackloop.events import Alias, AnyEvent
 from feedbackloop.log import codec
 from feedbackloop.log.port import Entry, Frame, Offset, SpoolGap
+from feedbackloop.log.size import refuse_larger
 
 NOON = datetime(2000, 1, 1, 12, tzinfo=UTC)
 
@@ -16,10 +17,15 @@ class MemoryEventLog:
     """Events in lists of bytes, by partition. Share ``store`` to be several processes."""
 
     def __init__(
-        self, partition: str | None = "memory", store: dict[str, list[bytes]] | None = None
+        self,
+        partition: str | None = "memory",
+        store: dict[str, list[bytes]] | None = None,
+        *,
+        max_event_bytes: int = 64 * 2**20,
     ) -> None:
         self.store: dict[str, list[bytes]] = {} if store is None else store
         self._partition = partition
+        self._max_event_bytes = max_event_bytes
         self._removed: dict[str, int] = {}
         self.identities: dict[str, str] = {}
         """Set one to make its partition anew."""
@@ -29,9 +35,11 @@ class MemoryEventLog:
     async def append(self, events: Sequence[AnyEvent]) -> Sequence[Offset]:
         if self.away or self._partition is None:
             raise LogUnavailable("this log cannot be written now")
+        encoded = [codec.encode(event) for event in events]
         records = self.store.setdefault(self._partition, [])
         start = len(records)
-        records.extend(codec.encode(event) for event in events)
+        records.extend(one for one in encoded if len(one) <= self._max_event_bytes)
+        refuse_larger(encoded, max_event_bytes=self._max_event_bytes)
         return [Offset(self._partition, position) for position in range(start, len(records))]
 
     async def partitions(self) -> Sequence[str]:
@@ -57,6 +65,11 @@ class MemoryEventLog:
 
     async def end(self, partition: str) -> Offset:
         return Offset(partition, len(self.store.get(partition, [])) - 1)
+
+    async def recent(self, partition: str, *, entries: int) -> Offset:
+        end = await self.end(partition)
+        first = self._removed.get(partition, 0)
+        return Offset(partition, max(first - 1, end.position - entries))
 
     async def truncate(self, *, before: Offset) -> None:
         self._removed[before.partition] = max(0, before.position)

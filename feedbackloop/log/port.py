@@ -47,9 +47,15 @@ class EventLog(Protocol):
     async def append(self, events: Sequence[AnyEvent]) -> Sequence[Offset]:
         """Store ``events`` in their order and return their places, once all are durable.
 
+        Two events of one conversation stay in their order through every failure and retry: whoever
+        drops the second of two equal event ids reads them as they were appended.
+
         Raises:
-            LogUnavailable: If the log did not confirm in time. Any of the events may or may
-                not have been stored, so a caller that retries can write them twice.
+            EventsRefused: If the log will never take some of them, for their own sake; all others
+                are durable. To retry these would be in vain.
+            LogUnavailable: If the log did not confirm in time. Its ``stored`` counts the events
+                at the front that are durable: a caller retries those behind them. Any of these
+                may or may not have been stored, so a retry can write them twice.
         """
         ...
 
@@ -84,6 +90,13 @@ class EventLog(Protocol):
 
     async def end(self, partition: str) -> Offset:
         """Return the place of the partition's last entry, or position -1 if it is empty."""
+        ...
+
+    async def recent(self, partition: str, *, entries: int) -> Offset:
+        """Return a place past which about the last ``entries`` entries stand, or all there are.
+
+        To read from it misses nothing that retention left.
+        """
         ...
 
     async def truncate(self, *, before: Offset) -> None:

@@ -203,3 +203,19 @@ def end(disk: Disk) -> int:
 def sequence(disk: Disk) -> Sequence[tuple[str, int]]:
     """List segments with their sizes, by position."""
     return [(name, disk.size(name)) for name in segments(disk)]
+
+
+def record_at(disk: Disk, position: int) -> int:
+    """Return the position of the first whole record from ``position`` on, -1 if there is none.
+
+    Reading past a position that is no record's would find damage there.
+    """
+    names = segments(disk)
+    first = max((i for i, name in enumerate(names) if segment.base(name) <= position), default=-1)
+    for name in names[first:] if first >= 0 else []:
+        base = segment.base(name)
+        start = max(segment.HEADER_BYTES, position - base)
+        for found in _frames(disk, name, start, sealed=False):
+            if isinstance(found, RawFrame):
+                return base + found.start
+    return -1

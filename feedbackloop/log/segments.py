@@ -18,7 +18,9 @@ import msgspec
 from feedbackloop.errors import LogUnavailable, MalformedEvent, SettingsError
 from feedbackloop.events import Alias, AnyEvent
 from feedbackloop.log import codec, reader, segment
+from feedbackloop.log.frames import MAX_PAYLOAD_BYTES
 from feedbackloop.log.port import Entry, Frame, Offset, SpoolGap
+from feedbackloop.log.size import refuse_larger
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes
 from feedbackloop.log.thread import Pending, WriterThread
 from feedbackloop.log.writer import Writer
@@ -28,6 +30,7 @@ RELEASES = "feedbackloop.releases"
 _LOCK = "lock"
 _IDENTITY = "identity"
 _BATCH = 256
+_EVENT_BYTES = 8 * 2**10
 
 
 class LocalDisk:
@@ -259,11 +262,15 @@ class Topic:
 class SegmentEventLog:
     """Events in segment files."""
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, *, max_event_bytes: int = MAX_PAYLOAD_BYTES) -> None:
         self._topic = topic
+        self._max_event_bytes = max_event_bytes
 
     async def append(self, events: Sequence[AnyEvent]) -> Sequence[Offset]:
-        partition, positions = await self._topic.append([codec.encode(one) for one in events])
+        encoded = [codec.encode(one) for one in events]
+        fitting = [one for one in encoded if len(one) <= self._max_event_bytes]
+        partition, positions = await self._topic.append(fitting)
+        refuse_larger(encoded, max_event_bytes=self._max_event_bytes)
         return [Offset(partition, position) for position in positions]
 
     async def partitions(self) -> Sequence[str]:
@@ -285,6 +292,13 @@ class SegmentEventLog:
     async def end(self, partition: str) -> Offset:
         position = await asyncio.to_thread(reader.end, self._topic.disk(partition))
         return Offset(partition, position)
+
+    async def recent(self, partition: str, *, entries: int) -> Offset:
+        disk = self._topic.disk(partition)
+        end = await asyncio.to_thread(reader.end, disk)
+        # Positions count bytes, and an event rarely has more of them than this.
+        start = end - entries * _EVENT_BYTES
+        return Offset(partition, await asyncio.to_thread(reader.record_at, disk, start))
 
     async def truncate(self, *, before: Offset) -> None:
         await asyncio.to_thread(discard, self._topic.disk(before.partition), before.position)
