@@ -1,9 +1,15 @@
 """Shared fixtures, and the rule that CI skips nothing."""
 
 import os
-from collections.abc import Generator
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
+
+from feedbackloop.log.kafka_client import Cluster
+from tests.apache_kafka import Broker
+from tests.mock_kafka import API_VERSION, MockCluster
 
 _PREFIX = "FEEDBACKLOOP_"
 
@@ -32,6 +38,61 @@ def postgres_url(request: pytest.FixtureRequest) -> str:
     if url is None:
         pytest.skip("no PostgreSQL: set FEEDBACKLOOP_TEST_POSTGRES to a SQLAlchemy URL")
     return url
+
+
+@pytest.fixture(scope="session")
+def kafka_home() -> Path:
+    """A Kafka distribution, from KAFKA_HOME: for tests that start brokers of their own."""
+    home = os.environ.get("KAFKA_HOME")
+    if not home:
+        pytest.skip("no Kafka to start: set KAFKA_HOME to the folder of a distribution")
+    return Path(home)
+
+
+@pytest.fixture(scope="session")
+def kafka_servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Apache Kafka, from FEEDBACKLOOP_TEST_KAFKA or started from KAFKA_HOME; topics are ours."""
+    servers = request.config.stash[_SERVERS].get("FEEDBACKLOOP_TEST_KAFKA")
+    if servers is not None:
+        yield servers
+        return
+    if not os.environ.get("KAFKA_HOME"):
+        pytest.skip("no Kafka: set FEEDBACKLOOP_TEST_KAFKA to host:port, or KAFKA_HOME")
+    broker = Broker(Path(os.environ["KAFKA_HOME"]), tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker.bootstrap_servers
+    broker.stop()
+
+
+@pytest.fixture
+def kafka_cluster(kafka_servers: str) -> Cluster:
+    """How to reach Apache Kafka."""
+    return Cluster(bootstrap_servers=kafka_servers, client_id="tests")
+
+
+@pytest.fixture(scope="session")
+def _mock_servers() -> Iterator[MockCluster]:
+    cluster = MockCluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def mock_cluster(_mock_servers: MockCluster) -> Cluster:
+    """How to reach a mock cluster that nobody disturbs."""
+    return Cluster(
+        bootstrap_servers=_mock_servers.bootstrap_servers,
+        client_id="tests",
+        api_version=API_VERSION,
+    )
+
+
+@pytest.fixture
+def kafka_topic() -> str:
+    """The name of a topic that nobody else has."""
+    return f"test-{uuid.uuid4().hex}"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,36 +1,75 @@
 """What any topic of release documents promises."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from feedbackloop.events import Alias
-from feedbackloop.log.memory import MemoryReleaseTopic
 from feedbackloop.log.port import ReleaseTopic
-from feedbackloop.log.segments import RELEASES, SegmentReleaseTopic, Topic
+from tests.contracts.logs import (
+    MadeTopic,
+    create_releases,
+    kafka_releases,
+    memory_releases,
+    segment_releases,
+)
+from tests.mock_kafka import MockCluster
 
 ASSISTANT = Alias("assistant")
 
 
-def segments(folder: Path, partition: str | None) -> ReleaseTopic:
-    topic = Topic(
-        folder, RELEASES, partition=partition, producer="a", segment_bytes=4096, now_ns=lambda: 0
-    )
-    return SegmentReleaseTopic(topic)
+def _segments(request: pytest.FixtureRequest) -> MadeTopic:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return segment_releases(folder)
 
 
-@pytest.fixture(params=["memory", "segments"])
-async def topic(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ReleaseTopic]:
-    made = MemoryReleaseTopic() if request.param == "memory" else segments(tmp_path, "s")
-    yield made
-    await made.close()
+def _mock(request: pytest.FixtureRequest) -> MadeTopic:
+    mock: MockCluster = request.getfixturevalue("_mock_servers")
+    topic: str = request.getfixturevalue("kafka_topic")
+    mock.create_topic(topic, 1)
+    return kafka_releases(request.getfixturevalue("mock_cluster"), topic)
+
+
+def _kafka(request: pytest.FixtureRequest) -> MadeTopic:
+    cluster, topic = (request.getfixturevalue(name) for name in ("kafka_cluster", "kafka_topic"))
+    create_releases(cluster, topic)
+    return kafka_releases(cluster, topic)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(lambda _: memory_releases(), id="memory"),
+        pytest.param(_segments, id="segments"),
+        pytest.param(_mock, id="mock"),
+        pytest.param(_kafka, id="kafka", marks=pytest.mark.kafka),
+    ]
+)
+async def made(request: pytest.FixtureRequest) -> AsyncIterator[MadeTopic]:
+    make: Callable[[pytest.FixtureRequest], MadeTopic] = request.param
+    one = make(request)
+    yield one
+    await one.topic.close()
+
+
+@pytest.fixture
+def topic(made: MadeTopic) -> ReleaseTopic:
+    return made.topic
 
 
 async def test_the_document_with_the_highest_epoch_is_the_latest(topic: ReleaseTopic) -> None:
     """A paused old leader that wakes up must not take the fleet back."""
     await topic.publish(ASSISTANT, b'{"n":2}', epoch=2)
     await topic.publish(ASSISTANT, b'{"n":1}', epoch=1)
+
+    assert await topic.latest() == {ASSISTANT: b'{"n":2}'}
+
+
+async def test_a_newer_document_replaces_the_one_before(topic: ReleaseTopic) -> None:
+    """A rollback is a newer document too."""
+    await topic.publish(ASSISTANT, b'{"n":1}', epoch=1)
+    await topic.latest()
+    await topic.publish(ASSISTANT, b'{"n":2}', epoch=2)
 
     assert await topic.latest() == {ASSISTANT: b'{"n":2}'}
 
@@ -57,10 +96,12 @@ async def test_nothing_published_is_an_empty_answer(topic: ReleaseTopic) -> None
     assert await topic.latest() == {}
 
 
-async def test_a_reader_needs_no_writer_to_be_alive(tmp_path: Path) -> None:
+async def test_a_reader_needs_no_writer_to_be_alive(made: MadeTopic) -> None:
     """A sidecar starts while the scheduler is away."""
-    writer = segments(tmp_path, "s")
-    await writer.publish(ASSISTANT, b'{"n":1}', epoch=1)
-    await writer.close()
+    await made.topic.publish(ASSISTANT, b'{"n":1}', epoch=1)
+    await made.topic.close()
 
-    assert await segments(tmp_path, None).latest() == {ASSISTANT: b'{"n":1}'}
+    reader = made.open()
+
+    assert await reader.latest() == {ASSISTANT: b'{"n":1}'}
+    await reader.close()
