@@ -9,17 +9,20 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
-from feedbackloop.capture.identity import TenantKeys
+from feedbackloop.capture.identity import TenantKeys, in_force
 from feedbackloop.errors import SettingsError
 from feedbackloop.events import TenantId
 
 DEFAULT = TenantId("default")
 _KEY_BYTES = 32
+
+Now = Callable[[], datetime]
 
 
 class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,12 +36,24 @@ def path(home: Path) -> Path:
     return home / "keys" / "keyring.json"
 
 
-def load(home: Path) -> dict[TenantId, TenantKeys]:
-    """Read the keyring; make one for the default tenant if there is none.
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def load(home: Path, *, now: Now = _now) -> dict[TenantId, TenantKeys]:
+    """Read the keyring as it counts now; make one for the default tenant if there is none.
 
     Raises:
         SettingsError: If the file cannot be read, or others than its owner can.
     """
+    return _counting(_read(home), now())
+
+
+def _counting(tenants: Mapping[TenantId, TenantKeys], now: datetime) -> dict[TenantId, TenantKeys]:
+    return {tenant: in_force(keys, now=now) for tenant, keys in tenants.items()}
+
+
+def _read(home: Path) -> dict[TenantId, TenantKeys]:
     file = path(home)
     if not file.exists():
         _create(file, KeyFile(tenants={DEFAULT: new_keys()}))
@@ -63,28 +78,31 @@ def new_keys() -> TenantKeys:
 
 
 class LiveKeyring(Mapping[TenantId, TenantKeys]):
-    """The keyring as it is in the file, for a process that runs while keys are added.
+    """The keyring as it is in the file, for a process that runs while keys come and go.
 
     Looking up costs what a dictionary costs; ``refresh`` costs one look at the file's date.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, now: Now = _now) -> None:
         self._home = home
-        self._tenants = load(home)
+        self._now = now
+        self._stored = _read(home)
+        self._tenants = _counting(self._stored, now())
         self._seen = _stamp(home)
 
     def refresh(self) -> bool:
-        """Read the file again if it changed; say whether it did.
+        """Read the file again if it changed, and let time do its part; say whether it changed.
 
         Raises:
             SettingsError: As ``load``; the keys that were known stay in use.
         """
         stamp = _stamp(self._home)
-        if stamp == self._seen:
-            return False
-        self._tenants = load(self._home)
-        self._seen = stamp
-        return True
+        changed = stamp != self._seen
+        if changed:
+            self._stored = _read(self._home)
+            self._seen = stamp
+        self._tenants = _counting(self._stored, self._now())
+        return changed
 
     def __getitem__(self, tenant: TenantId) -> TenantKeys:
         return self._tenants[tenant]
@@ -98,34 +116,81 @@ class LiveKeyring(Mapping[TenantId, TenantKeys]):
 
 def add(home: Path, tenant: TenantId) -> TenantKeys:
     """Return a tenant's secrets; make them if it has none yet."""
-    load(home)
+    _read(home)
     with _locked(home):
-        tenants = load(home)
+        tenants = _read(home)
         if tenant not in tenants:
             tenants[tenant] = new_keys()
             _replace(path(home), KeyFile(tenants=tenants))
     return tenants[tenant]
 
 
-def rotate(home: Path, tenant: TenantId) -> str:
-    """Sign new receipts with a new key; the old ones go on to verify. Return the new key's id.
+def rotate(
+    home: Path, tenant: TenantId, *, lead: timedelta, grace: timedelta, now: datetime
+) -> str:
+    """Let a new key sign receipts; return its id.
+
+    Args:
+        home: Home folder.
+        tenant: Whose receipts.
+        lead: How long every process gets to learn the new key before it signs.
+        grace: How long the old key verifies after that.
+        now: In UTC.
 
     Raises:
         SettingsError: If there is no such tenant.
     """
-    load(home)
+    _read(home)
     with _locked(home):
-        tenants = load(home)
-        if tenant not in tenants:
-            raise SettingsError(f"no tenant {tenant}: the keyring has {', '.join(sorted(tenants))}")
-        keys = tenants[tenant]
-        current = secrets.token_hex(2)
-        while current in keys.receipts:
-            current = secrets.token_hex(2)
-        receipts = {**keys.receipts, current: secrets.token_bytes(_KEY_BYTES)}
-        tenants[tenant] = msgspec.structs.replace(keys, current=current, receipts=receipts)
+        tenants = _read(home)
+        keys = in_force(_of(tenants, tenant), now=now)
+        new = secrets.token_hex(2)
+        while new in keys.receipts or new in keys.retired:
+            new = secrets.token_hex(2)
+        signs_at = now + lead
+        # A successor that waits is known as long already: it verifies too, and ends with the rest.
+        ending = {name: signs_at + grace for name in keys.receipts if name not in keys.ends}
+        tenants[tenant] = msgspec.structs.replace(
+            keys,
+            receipts={**keys.receipts, new: secrets.token_bytes(_KEY_BYTES)},
+            successor=new,
+            succeeds_at=signs_at,
+            ends={**keys.ends, **ending},
+        )
         _replace(path(home), KeyFile(tenants=tenants))
-    return current
+    return new
+
+
+def revoke(home: Path, tenant: TenantId, key: str, *, now: datetime) -> bool:
+    """Forget a receipt key: what it signed is unknown from then on. False if there is none.
+
+    Raises:
+        SettingsError: If there is no such tenant, or the key still signs.
+    """
+    _read(home)
+    with _locked(home):
+        tenants = _read(home)
+        keys = in_force(_of(tenants, tenant), now=now)
+        if key in (keys.current, keys.successor):
+            raise SettingsError(
+                f"{key} signs the receipts of {tenant}: rotate first, with --lead 0 if it leaked"
+            )
+        if key not in keys.receipts and key not in keys.retired:
+            return False
+        tenants[tenant] = msgspec.structs.replace(
+            keys,
+            receipts={name: secret for name, secret in keys.receipts.items() if name != key},
+            ends={name: end for name, end in keys.ends.items() if name != key},
+            retired=tuple(name for name in keys.retired if name != key),
+        )
+        _replace(path(home), KeyFile(tenants=tenants))
+    return True
+
+
+def _of(tenants: Mapping[TenantId, TenantKeys], tenant: TenantId) -> TenantKeys:
+    if tenant not in tenants:
+        raise SettingsError(f"no tenant {tenant}: the keyring has {', '.join(sorted(tenants))}")
+    return tenants[tenant]
 
 
 @contextlib.contextmanager

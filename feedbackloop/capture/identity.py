@@ -1,6 +1,7 @@
 """Who is meant: pseudonyms, conversations and event ids, all as keyed or plain hashes."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import blake2b, sha256
 from hmac import digest
 
@@ -26,6 +27,10 @@ class TenantKeys(msgspec.Struct, frozen=True, kw_only=True):
         pseudonym: Turns users into pseudonyms.
         chain: Hashes conversations.
         holdout: Holds people out of training; never changes.
+        successor: Id of the receipt key that signs from ``succeeds_at`` on; empty if none waits.
+        succeeds_at: When it takes over: late enough for every replica to know it by then.
+        ends: When receipt keys that sign no more cease to verify.
+        retired: Ids of receipt keys whose time is over: what they signed has expired.
     """
 
     current: str
@@ -33,12 +38,31 @@ class TenantKeys(msgspec.Struct, frozen=True, kw_only=True):
     pseudonym: bytes
     chain: bytes
     holdout: bytes
+    successor: str = ""
+    succeeds_at: datetime | None = None
+    ends: dict[str, datetime] = {}
+    retired: tuple[str, ...] = ()
 
 
 Keyring = Mapping[TenantId, TenantKeys]
 
 _INSTRUCTIONS = ("system", "developer")
 _PERSON = ("user",)
+
+
+def in_force(keys: TenantKeys, *, now: datetime) -> TenantKeys:
+    """Return a tenant's keys as they count at ``now``: successors signing, retired keys gone."""
+    if keys.successor and keys.succeeds_at is not None and keys.succeeds_at <= now:
+        keys = msgspec.structs.replace(keys, current=keys.successor, successor="", succeeds_at=None)
+    over = {name for name, end in keys.ends.items() if end <= now and name != keys.current}
+    if not over:
+        return keys
+    return msgspec.structs.replace(
+        keys,
+        receipts={name: key for name, key in keys.receipts.items() if name not in over},
+        ends={name: end for name, end in keys.ends.items() if name not in over},
+        retired=(*keys.retired, *sorted(over - set(keys.retired))),
+    )
 
 
 def pseudonym(keys: TenantKeys, user: str) -> UserId:

@@ -11,7 +11,7 @@ the completion itself was lost. The text is base64url of::
     alias           4  hash of its name
     release         4  its number within the alias
     propensity      2  of the arm, in 1/65535
-    arm             1
+    arm, choices    1  bit 0, and the rest: how many choices were asked for
     minute          4  since 1970
     MAC            12  HMAC-SHA256 of all that, with the tenant's name, truncated
 
@@ -26,7 +26,6 @@ from datetime import datetime
 from hashlib import blake2b
 from hmac import compare_digest, digest
 from struct import Struct
-from typing import NoReturn
 
 import msgspec
 
@@ -35,11 +34,13 @@ from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias, Arm, CompletionId, ConversationId, TenantId, UserId
 
 _PAYLOAD = Struct(">4s8s8s16s4sIHBI")
+_KEY_ID_BYTES = 4
 _MAC_BYTES = 12
 _BYTES = _PAYLOAD.size + _MAC_BYTES
 _NOBODY = bytes(16)
 _FULL = 65_535
 _ARMS = (Arm.STABLE, Arm.CANARY)
+_MOST_CHOICES = 127
 PREFIXES: Mapping[str, str] = {"chat": "chatcmpl-", "completions": "cmpl-"}
 """What vLLM puts before the id that it was given, by endpoint."""
 
@@ -56,6 +57,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         arm: Its side of the rollout.
         propensity: Probability of that arm, in (0, 1], to 1/65535.
         minute: When it was issued, in minutes since 1970.
+        choices: How many choices the reply has; 0 if more than 127, or not known.
     """
 
     nonce: bytes
@@ -66,6 +68,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     arm: Arm
     propensity: float
     minute: int
+    choices: int = 0
 
 
 def alias_hash(alias: Alias) -> str:
@@ -83,7 +86,8 @@ def issue(receipt: Receipt, keys: TenantKeys, tenant: TenantId) -> str:
         bytes.fromhex(receipt.alias),
         receipt.release_seq,
         max(1, round(receipt.propensity * _FULL)),
-        _ARMS.index(receipt.arm),
+        _ARMS.index(receipt.arm)
+        | (receipt.choices if receipt.choices <= _MOST_CHOICES else 0) << 1,
         receipt.minute,
     )
     mac = _mac(payload, keys.receipts[keys.current], tenant)
@@ -101,14 +105,19 @@ def check(
     """Verify a completion id and read it.
 
     Raises:
-        RequestError: 404 if it has not the form of an id; 403 if this tenant did not issue it;
-            410 if it is older than ``lifetime_seconds``.
+        RequestError: 404 if it has not the form of an id, or is of a key that is not this
+            tenant's; 403 if it is forged; 410 if it is older than ``lifetime_seconds``, or its key
+            is retired.
     """
     raw = _bytes(completion_id)
     payload, mac = raw[: _PAYLOAD.size], raw[_PAYLOAD.size :]
     fields = _PAYLOAD.unpack(payload)
-    key = keys.receipts.get(fields[0].decode("ascii", "replace"))
-    if key is None or not compare_digest(mac, _mac(payload, key, tenant)):
+    name = fields[0].decode("ascii", "replace")
+    key = keys.receipts.get(name)
+    if key is None:
+        # Another tenant's id must look like one that nobody has: who may not see it learns nothing.
+        raise _expired(lifetime_seconds) if name in keys.retired else _not_found()
+    if not compare_digest(mac, _mac(payload, key, tenant)):
         raise RequestError(
             "completion_id was not issued to you: expected the id of a completion you were served",
             status=403,
@@ -117,13 +126,16 @@ def check(
         )
     receipt = _receipt(fields)
     if now.timestamp() - receipt.minute * 60 > lifetime_seconds:
-        raise RequestError(
-            f"completion_id has expired: feedback is accepted for {lifetime_seconds:.0f} seconds",
-            status=410,
-            param="completion_id",
-            code="completion_expired",
-        )
+        raise _expired(lifetime_seconds)
     return receipt
+
+
+def key_id(completion_id: CompletionId) -> str:
+    """Name the receipt key that signed an id; unchecked, and empty if it has no form of ours."""
+    try:
+        return str(_bytes(completion_id)[:_KEY_ID_BYTES], "ascii", "replace")
+    except RequestError:
+        return ""
 
 
 def _bytes(completion_id: CompletionId) -> bytes:
@@ -136,23 +148,32 @@ def _bytes(completion_id: CompletionId) -> bytes:
         None,
     )
     if text is None:
-        _unknown()
+        raise _not_found()
     try:
         raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    except (NotBase64, UnicodeEncodeError):
-        _unknown()
+    except (NotBase64, UnicodeEncodeError) as error:
+        raise _not_found() from error
     # Decoding overlooks what is no base64; the id must be exactly the one that was issued.
     if len(raw) != _BYTES or urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") != text:
-        _unknown()
+        raise _not_found()
     return raw
 
 
-def _unknown() -> NoReturn:
-    raise RequestError(
-        "completion_id has an unknown form: expected the id of a completion served here",
+def _not_found() -> RequestError:
+    return RequestError(
+        "completion_id is unknown: expected the id of a completion that you were served here",
         status=404,
         param="completion_id",
         code="completion_not_found",
+    )
+
+
+def _expired(lifetime_seconds: float) -> RequestError:
+    return RequestError(
+        f"completion_id has expired: feedback is accepted for {lifetime_seconds:.0f} seconds",
+        status=410,
+        param="completion_id",
+        code="completion_expired",
     )
 
 
@@ -164,9 +185,10 @@ def _receipt(fields: tuple[bytes, bytes, bytes, bytes, bytes, int, int, int, int
         user=UserId(user.hex()) if user != _NOBODY else None,
         alias=alias.hex(),
         release_seq=release_seq,
-        arm=_ARMS[arm],
+        arm=_ARMS[arm & 1],
         propensity=propensity / _FULL,
         minute=minute,
+        choices=arm >> 1,
     )
 
 

@@ -26,6 +26,7 @@ RECEIPTS = st.builds(
     arm=st.sampled_from(Arm),
     propensity=st.integers(1, 65_535).map(lambda n: n / 65_535),
     minute=st.just(MINUTE),
+    choices=st.integers(0, 127),
 )
 ONE = Receipt(
     nonce=b"12345678",
@@ -78,7 +79,11 @@ def test_a_receipt_with_one_character_changed_is_refused(place: int, character: 
 
     error = refusal("chatcmpl-" + changed) if changed != whole else None
 
-    assert error is None or (error.status, error.param) == (403, "completion_id")
+    # The first characters hold the id of the key: another one is nobody's.
+    assert error is None or (error.status, error.param) in {
+        (403, "completion_id"),
+        (404, "completion_id"),
+    }
 
 
 @given(st.text() | st.text().map(lambda text: "chatcmpl-" + text))
@@ -97,11 +102,22 @@ def test_a_receipt_has_one_spelling(extra: str) -> None:
     assert error.status == 404
 
 
-def test_a_receipt_of_another_tenant_is_refused() -> None:
-    """A leaked id is worth nothing to those who were not served."""
-    strangers = msgspec.structs.replace(KEYS, receipts={"k001": b"s" * 32})
+def test_a_receipt_of_another_tenant_does_not_exist() -> None:
+    """A leaked id is worth nothing to those who were not served, not even that it is one."""
+    strangers = msgspec.structs.replace(KEYS, current="s001", receipts={"s001": b"s" * 32})
+    nonsense = "chatcmpl-" + "A" * 84
 
-    assert refusal(issued(), tenant=TenantId("other"), keys=strangers).status == 403
+    other = refusal(issued(), tenant=TenantId("other"), keys=strangers)
+    nobodys = refusal(nonsense, tenant=TenantId("other"), keys=strangers)
+
+    assert (other.status, other.message) == (404, nobodys.message)
+
+
+def test_a_forged_receipt_is_refused() -> None:
+    """The name of a key is no secret, and opens nothing; nor does another tenant's key."""
+    forgers = msgspec.structs.replace(KEYS, receipts={"k001": b"s" * 32})
+
+    assert refusal(issued(keys=forgers)).status == 403
     assert refusal(issued(), tenant=TenantId("other")).status == 403
 
 
@@ -118,7 +134,16 @@ def test_a_receipt_dies_with_its_key() -> None:
     """A key that leaked is removed, and every receipt that it could forge goes with it."""
     after = msgspec.structs.replace(KEYS, receipts={"k000": KEYS.receipts["k000"]}, current="k000")
 
-    assert refusal(issued(), keys=after).status == 403
+    assert refusal(issued(), keys=after).status == 404
+
+
+def test_a_receipt_of_a_retired_key_has_expired() -> None:
+    """Its time was over before the key's was."""
+    after = msgspec.structs.replace(
+        KEYS, receipts={"k000": KEYS.receipts["k000"]}, current="k000", retired=("k001",)
+    )
+
+    assert refusal(issued(), keys=after).status == 410
 
 
 def test_an_old_receipt_has_expired() -> None:
@@ -126,6 +151,15 @@ def test_an_old_receipt_has_expired() -> None:
     error = refusal(issued(), now=NOW + timedelta(days=1, seconds=1))
 
     assert (error.status, error.param) == (410, "completion_id")
+
+
+def test_more_choices_than_fit_are_not_known() -> None:
+    """What a receipt does not say is not checked."""
+    receipt = msgspec.structs.replace(ONE, choices=128)
+
+    read = check(issued(receipt), KEYS, TENANT, now=NOW, lifetime_seconds=DAY)
+
+    assert (read.choices, read.arm) == (0, Arm.CANARY)
 
 
 @pytest.mark.parametrize("propensity", [0.0, 1e-9, 0.05, 1.0])

@@ -1,5 +1,7 @@
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,16 @@ from feedbackloop.errors import SettingsError
 from feedbackloop.events import TenantId
 from services import keyring
 from services.keyring import DEFAULT, LiveKeyring
+from tests.builders import NOON
 
 TENANTS = [TenantId(f"tenant-{number}") for number in range(8)]
+NOW = timedelta(0)
+DAY = timedelta(days=1)
+
+
+def at(seconds: float) -> Callable[[], datetime]:
+    """A clock that has stopped, so long after noon."""
+    return lambda: NOON + timedelta(seconds=seconds)
 
 
 def test_the_first_start_makes_keys_and_the_second_finds_them(tmp_path: Path) -> None:
@@ -80,10 +90,10 @@ def test_adding_a_tenant_twice_changes_nothing(tmp_path: Path) -> None:
 
 def test_rotation_changes_the_receipt_key_and_nothing_else(tmp_path: Path) -> None:
     """Receipts in the world stay good; people, talks and the holdout stay who they are."""
-    before = keyring.load(tmp_path)[DEFAULT]
+    before = keyring.load(tmp_path, now=at(0))[DEFAULT]
 
-    current = keyring.rotate(tmp_path, DEFAULT)
-    after = keyring.load(tmp_path)[DEFAULT]
+    current = keyring.rotate(tmp_path, DEFAULT, lead=NOW, grace=DAY, now=NOON)
+    after = keyring.load(tmp_path, now=at(0))[DEFAULT]
 
     assert after.current == current != before.current
     assert after.receipts.items() > before.receipts.items()
@@ -94,10 +104,73 @@ def test_rotation_changes_the_receipt_key_and_nothing_else(tmp_path: Path) -> No
     )
 
 
+def test_a_new_receipt_key_is_known_before_it_signs(tmp_path: Path) -> None:
+    """A vote may reach another process than the one that signed."""
+    old = keyring.load(tmp_path)[DEFAULT].current
+    new = keyring.rotate(tmp_path, DEFAULT, lead=timedelta(minutes=1), grace=DAY, now=NOON)
+
+    waiting, signing = (keyring.load(tmp_path, now=at(s))[DEFAULT] for s in (59, 60))
+
+    assert (waiting.current, signing.current) == (old, new)
+    assert new in waiting.receipts
+    assert old in signing.receipts
+
+
+def test_an_old_receipt_key_retires_after_its_grace(tmp_path: Path) -> None:
+    """What it signed has expired by then, and says so."""
+    old = keyring.load(tmp_path)[DEFAULT].current
+    new = keyring.rotate(tmp_path, DEFAULT, lead=timedelta(minutes=1), grace=DAY, now=NOON)
+
+    before, after = (keyring.load(tmp_path, now=at(s))[DEFAULT] for s in (86_459, 86_460))
+
+    assert (set(before.receipts), before.retired) == ({old, new}, ())
+    assert (set(after.receipts), after.retired) == ({new}, (old,))
+
+
+def test_rotating_twice_in_a_row_keeps_what_was_signed(tmp_path: Path) -> None:
+    """The second rotation overtakes a key that had not signed yet."""
+    old = keyring.load(tmp_path)[DEFAULT].current
+    keyring.rotate(tmp_path, DEFAULT, lead=timedelta(minutes=1), grace=DAY, now=NOON)
+    last = keyring.rotate(tmp_path, DEFAULT, lead=timedelta(minutes=1), grace=DAY, now=at(30)())
+
+    keys = keyring.load(tmp_path, now=at(90))[DEFAULT]
+
+    assert keys.current == last
+    assert old in keys.receipts
+
+
+def test_a_receipt_key_that_leaked_is_forgotten(tmp_path: Path) -> None:
+    """Whatever it signed, or could have signed, is unknown from then on."""
+    old = keyring.load(tmp_path)[DEFAULT].current
+    with pytest.raises(SettingsError, match="rotate first"):
+        keyring.revoke(tmp_path, DEFAULT, old, now=NOON)
+    new = keyring.rotate(tmp_path, DEFAULT, lead=NOW, grace=DAY, now=NOON)
+
+    revoked, again = (keyring.revoke(tmp_path, DEFAULT, old, now=NOON) for _ in range(2))
+
+    keys = keyring.load(tmp_path, now=at(0))[DEFAULT]
+    assert (revoked, again) == (True, False)
+    assert (set(keys.receipts), keys.retired) == ({new}, ())
+
+
+def test_time_alone_makes_a_successor_sign(tmp_path: Path) -> None:
+    """The file does not change when its hour comes."""
+    clock = [NOON]
+    ring = LiveKeyring(tmp_path, now=lambda: clock[0])
+    new = keyring.rotate(tmp_path, DEFAULT, lead=timedelta(minutes=1), grace=DAY, now=NOON)
+    ring.refresh()
+    clock[0] = at(60)()
+
+    changed = ring.refresh()
+
+    assert not changed
+    assert ring[DEFAULT].current == new
+
+
 def test_a_tenant_that_nobody_added_cannot_be_rotated(tmp_path: Path) -> None:
     """A typing error must not make a tenant."""
     with pytest.raises(SettingsError, match="no tenant tenant-0: the keyring has default"):
-        keyring.rotate(tmp_path, TENANTS[0])
+        keyring.rotate(tmp_path, TENANTS[0], lead=NOW, grace=DAY, now=NOON)
 
 
 def test_a_running_process_learns_of_new_keys(tmp_path: Path) -> None:

@@ -96,6 +96,9 @@ def test_what_could_not_be_done_ends_with_1_and_a_reason(arguments: tuple[str, .
         ("log", "export", "--from", "somewhere"),
         ("keys", "create", "--scope", "everything"),
         ("keys", "rotate", "--tenant", "nobody"),
+        ("keys", "rotate", "--lead", "soon"),
+        ("keys", "create", "--expires", "tomorrow"),
+        ("keys", "create", "--tenant", "Not A Name"),
         ("adapter", "inspect", "nothing"),
         ("retries", "score", "nothing.jsonl"),
         ("up",),
@@ -119,15 +122,39 @@ def test_a_misspelt_setting_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_key_is_shown_once_listed_by_its_id_and_revoked() -> None:
     """What is kept of a key cannot be used to call."""
-    made = told("keys", "create", "--tenant", "acme", "--scope", "admin")
+    made = told("keys", "create", "--tenant", "acme", "--scope", "admin", "--expires", "90d")
 
-    listed = told("keys", "list")
+    (listed,) = told("keys", "list")
     revoked = told("keys", "revoke", made["id"])
 
-    assert listed == [{"id": made["id"], "tenant": "acme", "scopes": ["admin"]}]
+    assert (listed["id"], listed["tenant"], listed["scopes"]) == (made["id"], "acme", ["admin"])
+    assert listed["expires_at"] > listed["created_at"]
     assert made["key"] not in call("keys", "list").stdout
     assert revoked == {"revoked": made["id"]}
     assert told("keys", "list") == []
+
+
+def test_a_key_is_replaced_by_one_that_may_do_the_same() -> None:
+    """The old one goes on for a while, so that apps can be deployed one by one."""
+    old = told("keys", "create", "--tenant", "acme", "--scope", "admin", "--name", "ci")
+
+    new = told("keys", "rotate", "--key", old["id"], "--grace", "2h")
+
+    first, second = told("keys", "list")
+    assert (new["id"], new["name"], new["scopes"]) == (second["id"], "ci", ["admin"])
+    assert first["expires_at"] is not None
+    assert second["expires_at"] is None
+
+
+def test_a_receipt_key_that_leaked_is_replaced_and_forgotten() -> None:
+    """The two steps that an operator takes at night."""
+    (old,) = told("keys", "list", "--receipts")
+    new = told("keys", "rotate", "--lead", "0s")["current"]
+
+    told("keys", "revoke", old["id"])
+
+    (left,) = told("keys", "list", "--receipts")
+    assert (left["id"], left["does"]) == (new, "signs")
 
 
 def test_the_log_is_exported_from_an_offset() -> None:
