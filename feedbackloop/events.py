@@ -205,6 +205,16 @@ class ThumbWithdrawn(Signal, frozen=True, kw_only=True):
     """A person took the vote back: as if it had not been given."""
 
 
+class SignalWithdrawn(Signal, frozen=True, kw_only=True):
+    """A person took back something else than a vote: as if it had not been given.
+
+    Attributes:
+        signal: Which kind: all of it that this person gave on this completion until then.
+    """
+
+    signal: Literal["rating", "correction", "comment", "outcome", "choice"]
+
+
 class RatingGiven(Signal, frozen=True, kw_only=True):
     """A person rated a completion from 1 (worst) to 5 (best)."""
 
@@ -305,6 +315,7 @@ class ReleaseChanged(Event, frozen=True, kw_only=True):
 AnySignal = (
     ThumbGiven
     | ThumbWithdrawn
+    | SignalWithdrawn
     | RatingGiven
     | CorrectionGiven
     | ChoiceMade

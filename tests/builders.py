@@ -10,6 +10,7 @@ from feedbackloop.events import (
     AnyEvent,
     Arm,
     ChainHash,
+    ChoiceMade,
     CompletionId,
     CompletionServed,
     ConversationId,
@@ -18,8 +19,10 @@ from feedbackloop.events import (
     Outcome,
     OutcomeReported,
     PromptRetried,
+    RatingGiven,
     Reply,
     RetryKind,
+    SignalWithdrawn,
     TenantId,
     Thumb,
     ThumbGiven,
@@ -83,9 +86,24 @@ def a_thumb(name: str = "c1", thumb: Thumb = Thumb.UP, **changed: Any) -> ThumbG
     return ThumbGiven(thumb=thumb, **_signal("thumb", name, thumb, changed))
 
 
-def a_withdrawal(name: str = "c1", **changed: Any) -> ThumbWithdrawn:
-    """A vote taken back."""
-    return ThumbWithdrawn(**_signal("withdrawn", name, None, changed))
+def a_rating(name: str = "c1", rating: int = 5, **changed: Any) -> RatingGiven:
+    """A vote in five steps."""
+    return RatingGiven(rating=rating, **_signal("rating", name, rating, changed))
+
+
+def a_choice(name: str = "c1", choice: int = 0, **changed: Any) -> ChoiceMade:
+    """One of several choices, picked."""
+    return ChoiceMade(choice=choice, **_signal("choice", name, choice, changed))
+
+
+def a_withdrawal(
+    name: str = "c1", signal: str = "thumb", **changed: Any
+) -> ThumbWithdrawn | SignalWithdrawn:
+    """Something taken back."""
+    fields = _signal("withdrawn", name, signal, changed)
+    if signal == "thumb":
+        return ThumbWithdrawn(**fields)
+    return SignalWithdrawn(signal=signal, **fields)  # type: ignore[arg-type]  # tests name it
 
 
 def a_retry(

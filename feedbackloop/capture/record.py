@@ -76,6 +76,7 @@ class Voted(msgspec.Struct, frozen=True, kw_only=True, tag="voted"):
         body: The feedback body as accepted, JSON.
         withdraw: The signal to withdraw, for a DELETE; ``body`` is then empty.
         client_key: The ``Idempotency-Key`` header, or empty.
+        given_ns: When it counts as given; None means when it was received.
     """
 
     completion_id: CompletionId
@@ -86,6 +87,7 @@ class Voted(msgspec.Struct, frozen=True, kw_only=True, tag="voted"):
     withdraw: str | None = None
     client_key: str = ""
     received_ns: int
+    given_ns: int | None = None
 
 
 AnyRecord = Opened | Closed | Voted

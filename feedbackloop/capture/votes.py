@@ -1,8 +1,8 @@
 """A feedback body -> ThumbGiven, CorrectionGiven, ... ; every field checked and named."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -19,19 +19,18 @@ from feedbackloop.events import (
     EventId,
     OutcomeReported,
     RatingGiven,
+    SignalWithdrawn,
     Thumb,
     ThumbGiven,
     ThumbWithdrawn,
 )
 
 _Text = Annotated[str, Meta(min_length=1, max_length=100_000)]
-_FIRST_YEAR = 2000
 _Word = Annotated[str, Meta(min_length=1, max_length=200)]
-WITHDRAWABLE = ("thumb",)
-"""What can be taken back by ``DELETE /v1/feedback/{completion_id}?signal=``."""
-
 SIGNALS = ("thumb", "rating", "correction", "comment", "outcome", "choice")
-"""The fields of a feedback body that say something about the completion."""
+"""The fields of a feedback body that say something about the completion; each can be withdrawn."""
+
+_Withdrawable = Literal["rating", "correction", "comment", "outcome", "choice"]
 
 
 class Vote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,22 +89,51 @@ def parse(body: bytes) -> Vote:
     return vote
 
 
+def given_at(
+    at: datetime | None, *, served_at: datetime, received_at: datetime, skew: timedelta
+) -> datetime:
+    """Say when a vote counts as given: after its completion was served, and not in the future.
+
+    The latest vote counts, so that a clock that runs ahead would win for ever, and one that is
+    behind would never count. A clock may be off by ``skew``; its votes are moved in between.
+
+    Args:
+        at: What the client says, if it does.
+        served_at: When the completion was asked for, at the earliest.
+        received_at: Now.
+        skew: How far a client's clock may be off.
+
+    Raises:
+        RequestError: 422 if ``at`` is further off than that.
+    """
+    if at is None:
+        return received_at
+    if at > received_at + skew or at < served_at - skew:
+        off = "in the future" if at > received_at else "before its completion was served"
+        raise RequestError(
+            f"at is {off}: expected a time in between, give or take {skew.total_seconds():.0f} s;"
+            " leave it out if it is now",
+            status=422,
+            param="at",
+            code="invalid_feedback",
+        )
+    return min(max(at, served_at), received_at).astimezone(UTC)
+
+
 def signals(voted: Voted) -> Iterator[AnySignal]:
     """Turn an accepted feedback call into its signals; the same call gives the same ids.
 
     Raises:
         MalformedEvent: If the record's body cannot be read (it was checked when accepted).
     """
-    at = moment(voted.received_ns)
+    at = _given_at(voted)
     if voted.withdraw is not None:
-        said = voted.client_key or at.isoformat()
-        yield ThumbWithdrawn(**_about(voted, "withdrawn", said, at))
+        yield _withdrawal(voted, voted.withdraw, at)
         return
     try:
         vote = _decoder.decode(voted.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedEvent(f"vote on {voted.completion_id}: {error}") from error
-    at = min(vote.at.astimezone(UTC), at) if vote.at is not None else at
     for name in vote.signals():
         # Without the client's own key, saying the same again later is a new vote: up, down and
         # up again ends with up. A repeated delivery of this record is not.
@@ -115,8 +143,20 @@ def signals(voted: Voted) -> Iterator[AnySignal]:
 
 def feedback_id(voted: Voted) -> EventId:
     """Name one feedback call, so that a retried one gets the same answer."""
-    said = voted.client_key or str(voted.received_ns)
+    said = voted.client_key or _given_at(voted).isoformat()
     return event_id("feedback", voted.completion_id, voted.user or "", said)
+
+
+def _given_at(voted: Voted) -> datetime:
+    return moment(voted.received_ns if voted.given_ns is None else voted.given_ns)
+
+
+def _withdrawal(voted: Voted, signal: str, at: datetime) -> AnySignal:
+    said = voted.client_key or at.isoformat()
+    if signal == "thumb":
+        return ThumbWithdrawn(**_about(voted, "withdrawn", said, at))
+    about = _about(voted, f"withdrawn {signal}", said, at)
+    return SignalWithdrawn(signal=cast("_Withdrawable", signal), **about)
 
 
 def _problems(vote: Vote) -> Iterator[tuple[str, str]]:
@@ -128,8 +168,6 @@ def _problems(vote: Vote) -> Iterator[tuple[str, str]]:
             yield name, f"{name} is empty: expected some text"
     if vote.reasons and vote.thumb is None and vote.comment is None:
         yield "reasons", "reasons: expected beside a thumb or a comment"
-    if vote.at is not None and vote.at.year < _FIRST_YEAR:
-        yield "at", f"at: expected a time since {_FIRST_YEAR}"
 
 
 _MADE: Mapping[str, Callable[[dict[str, Any], Vote], AnySignal]] = {

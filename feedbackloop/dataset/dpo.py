@@ -17,7 +17,7 @@ from feedbackloop.events import (
     Outcome,
 )
 from feedbackloop.labels.gather import Gathered, retried
-from feedbackloop.labels.resolve import PRIORS, Label, Source
+from feedbackloop.labels.resolve import PRIORS, Label, Source, standing
 
 
 def dpo_rows(
@@ -110,7 +110,7 @@ def _corrected(
     """Pair a completion with what its reader wrote instead: each person's latest version."""
     latest = {
         signal.user: signal
-        for signal in sorted(one.signals, key=lambda signal: (signal.at, signal.event_id))
+        for signal in sorted(standing(one.signals), key=lambda signal: (signal.at, signal.event_id))
         if isinstance(signal, CorrectionGiven)
     }
     corrections = list(latest.values())
@@ -133,7 +133,7 @@ def _chosen(
     one: Gathered, completion: CompletionServed, confidences: Mapping[Source, float]
 ) -> Iterator[DpoRow]:
     """Pair the choice that was picked with the first other that says something else."""
-    choices = [signal for signal in one.signals if isinstance(signal, ChoiceMade)]
+    choices = [signal for signal in standing(one.signals) if isinstance(signal, ChoiceMade)]
     if not choices or completion.outcome is not Outcome.COMPLETE:
         return
     pick = max(choices, key=lambda signal: (signal.at, signal.event_id)).choice

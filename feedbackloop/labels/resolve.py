@@ -5,6 +5,7 @@ signals are combined by their log-odds, each with the confidence that calibratio
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from enum import StrEnum
 from math import exp, log
 
@@ -14,11 +15,14 @@ from feedbackloop.capture.retries import PRIORS as RETRY_PRIORS
 from feedbackloop.capture.retries import THANKED
 from feedbackloop.events import (
     AnySignal,
+    ChoiceMade,
+    CommentGiven,
     CompletionId,
     CorrectionGiven,
     OutcomeReported,
     PromptRetried,
     RatingGiven,
+    SignalWithdrawn,
     Thumb,
     ThumbGiven,
     ThumbWithdrawn,
@@ -54,6 +58,16 @@ PRIORS: Mapping[Source, float] = {
 
 ACCEPTING_OUTCOMES = frozenset({"accepted", "copied", "inserted", "shared", THANKED})
 """What an app may report of a completion that somebody made use of."""
+
+_KINDS: Mapping[type[AnySignal], str] = {
+    ThumbGiven: "thumb",
+    RatingGiven: "rating",
+    CorrectionGiven: "correction",
+    CommentGiven: "comment",
+    OutcomeReported: "outcome",
+    ChoiceMade: "choice",
+}
+"""What can be taken back, by the word that a withdrawal uses for it."""
 
 _DESIRABLE_RATING = 4
 _UNDESIRABLE_RATING = 2
@@ -122,14 +136,34 @@ def resolve(
     )
 
 
+def standing(signals: Iterable[AnySignal]) -> list[AnySignal]:
+    """Leave out what was taken back, and the withdrawals: as if neither had been given.
+
+    A withdrawal takes back what the same person gave of that kind on that completion, at its own
+    time included; what came later stands.
+    """
+    signals = list(signals)
+    until: dict[tuple[CompletionId, UserId | None, str], datetime] = {}
+    for signal in signals:
+        if isinstance(signal, ThumbWithdrawn | SignalWithdrawn):
+            kind = signal.signal if isinstance(signal, SignalWithdrawn) else "thumb"
+            key = signal.completion_id, signal.user, kind
+            until[key] = max(signal.at, until.get(key, signal.at))
+
+    def stands(signal: AnySignal) -> bool:
+        key = signal.completion_id, signal.user, _KINDS.get(type(signal), "")
+        return key not in until or signal.at > until[key]
+
+    withdrawals = (ThumbWithdrawn, SignalWithdrawn)
+    return [one for one in signals if not isinstance(one, withdrawals) and stands(one)]
+
+
 def said(signals: Iterable[AnySignal]) -> list[Reading]:
-    """Read what people said: the latest word of each, unless it was taken back."""
+    """Read what people said: the latest word of each that was not taken back."""
     latest: dict[UserId | None, AnySignal] = {}
-    for signal in sorted(signals, key=_when):
+    for signal in sorted(standing(signals), key=_when):
         if isinstance(signal, ThumbGiven | RatingGiven | CorrectionGiven):
             latest[signal.user] = signal
-        elif isinstance(signal, ThumbWithdrawn) and isinstance(latest.get(signal.user), ThumbGiven):
-            del latest[signal.user]
     readings = (_read(signal) for signal in latest.values())
     return [reading for reading in readings if reading is not None]
 
@@ -137,7 +171,7 @@ def said(signals: Iterable[AnySignal]) -> list[Reading]:
 def implied(signals: Iterable[AnySignal]) -> list[Reading]:
     """Read what people did: each kind of signal at most once, however often it was seen."""
     kinds: set[tuple[Source, bool]] = set()
-    for signal in signals:
+    for signal in standing(signals):
         if isinstance(signal, PromptRetried):
             kinds.add((Source(signal.kind.value), False))
         elif isinstance(signal, OutcomeReported) and signal.outcome in ACCEPTING_OUTCOMES:
@@ -159,13 +193,12 @@ def _read(signal: AnySignal) -> Reading | None:
             return None
 
 
-def _when(signal: AnySignal) -> tuple[object, bool, bool, str]:
-    # Two votes can share a timestamp; a withdrawal then comes after the vote it takes back,
-    # and a rejection wins over an approval, as the safer reading.
+def _when(signal: AnySignal) -> tuple[datetime, bool, str]:
+    # Two votes can share a timestamp; a rejection then wins, as the safer reading.
     rejects = isinstance(signal, CorrectionGiven) or (
         isinstance(signal, ThumbGiven) and signal.thumb is Thumb.DOWN
     )
-    return signal.at, isinstance(signal, ThumbWithdrawn), rejects, signal.event_id
+    return signal.at, rejects, signal.event_id
 
 
 def _net(readings: Iterable[Reading], source: Source) -> int:

@@ -24,6 +24,7 @@ class _Request(msgspec.Struct):
     user: str | None = None
     safety_identifier: str | None = None
     stream: bool | None = None
+    n: msgspec.Raw = _NOTHING
     prompt: msgspec.Raw = _NOTHING
 
 
@@ -42,12 +43,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         user: Whom the request names as its end user, or None.
         opening: The messages that a conversation is known by: all that come before the first
             user turn, and that turn.
+        choices: How many choices the reply will have; 0 if that cannot be told.
     """
 
     model: str
     user: str | None
     streamed: bool
     opening: tuple[JsonObject, ...]
+    choices: int = 1
 
 
 def read(body: bytes, endpoint: Endpoint) -> Asked:
@@ -59,9 +62,11 @@ def read(body: bytes, endpoint: Endpoint) -> Asked:
     try:
         if endpoint == "chat":
             chat = _chat.decode(body)
-            return _asked(chat, _opening(chat.messages))
+            return _asked(chat, _opening(chat.messages), prompts=1)
         request = _completions.decode(body)
-        return _asked(request, ({"role": "user", "content": msgspec.json.decode(request.prompt)},))
+        prompt = msgspec.json.decode(request.prompt)
+        opening = ({"role": "user", "content": prompt},)
+        return _asked(request, opening, prompts=_prompts(prompt))
     except msgspec.ValidationError as error:
         match = _AT.search(str(error))
         param = next(filter(None, match.groups()), None) if match is not None else None
@@ -72,13 +77,28 @@ def read(body: bytes, endpoint: Endpoint) -> Asked:
         ) from error
 
 
-def _asked(request: _Request, opening: tuple[JsonObject, ...]) -> Asked:
+def _asked(request: _Request, opening: tuple[JsonObject, ...], *, prompts: int) -> Asked:
     return Asked(
         model=request.model,
         user=request.user or request.safety_identifier or None,
         streamed=bool(request.stream),
         opening=opening,
+        choices=prompts if request.n is _NOTHING else prompts * _number(request.n),
     )
+
+
+def _number(raw: msgspec.Raw) -> int:
+    """Read ``n``; what vLLM makes of anything but a whole number is its own affair."""
+    n = msgspec.json.decode(raw)
+    if n is None:
+        return 1
+    return n if isinstance(n, int) and n > 0 else 0
+
+
+def _prompts(prompt: object) -> int:
+    """Count the prompts of ``/v1/completions``: a text, tokens, or a list of either."""
+    many = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], str | list)
+    return len(prompt) if many and isinstance(prompt, list) else 1
 
 
 def _opening(messages: list[_Message]) -> tuple[JsonObject, ...]:

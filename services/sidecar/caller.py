@@ -26,11 +26,13 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         conversation: The talk that it belongs to.
         user: The person's pseudonym, if the request named one.
+        choices: How many choices the reply will have; 0 if that cannot be told.
     """
 
     tenant: TenantId
     conversation: ConversationId
     user: UserId | None
+    choices: int = 1
 
     @property
     def unit(self) -> str:
@@ -46,10 +48,12 @@ class Identities:
         keyring: Keyring,
         *,
         lifetime_seconds: float,
+        skew_seconds: float = 300.0,
         random: RandomBytes = secrets.token_bytes,
     ) -> None:
         self._keyring = keyring
         self._lifetime_seconds = lifetime_seconds
+        self.skew_seconds = skew_seconds
         self._random = random
 
     def identify(self, tenant: TenantId, headers: Mapping[str, str], asked: Asked) -> Who:
@@ -63,7 +67,7 @@ class Identities:
             user=user,
             messages=asked.opening,
         )
-        return Who(tenant=tenant, conversation=conversation, user=user)
+        return Who(tenant=tenant, conversation=conversation, user=user, choices=asked.choices)
 
     def issue(self, who: Who, alias: Alias, pick: Pick, *, minute: int) -> str:
         """Sign the receipt of a completion; return it without OpenAI's prefix."""
@@ -76,6 +80,7 @@ class Identities:
             arm=pick.arm,
             propensity=pick.propensity,
             minute=minute,
+            choices=who.choices,
         )
         return receipt.issue(said, self._keys(who.tenant), who.tenant)
 
@@ -85,8 +90,8 @@ class Identities:
         """Read a completion id that comes back with feedback.
 
         Raises:
-            RequestError: 404 if it has no form of ours, 403 if it is another tenant's or user's,
-                410 if it has expired.
+            RequestError: 404 if it has no form of ours or is another tenant's, 403 if it is forged
+                or another user's, 410 if it has expired.
         """
         keys = self._keys(tenant)
         said = receipt.check(

@@ -1,13 +1,15 @@
 """A feedback call, from its bytes to a vote on disk."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from feedbackloop.capture import votes
+from feedbackloop.capture.exchange import moment
+from feedbackloop.capture.receipt import Receipt
 from feedbackloop.capture.record import Voted
-from feedbackloop.capture.votes import WITHDRAWABLE
+from feedbackloop.capture.votes import SIGNALS, Vote
 from feedbackloop.errors import RequestError
 from feedbackloop.events import CompletionId
 from services import telemetry
@@ -15,6 +17,7 @@ from services.apikeys import Caller
 from services.sidecar.parts import Parts
 
 MAX_ITEMS = 1_000
+_MINUTE_NS = 60 * 10**9
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,100 +40,163 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
 _batch = msgspec.json.Decoder(_Batch)
 
 
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """Who gives feedback.
+
+    Attributes:
+        caller: Whose tenant must have issued the completion id.
+        client_key: The ``Idempotency-Key`` header, or empty.
+        user: Who says so, where the body does not say it.
+    """
+
+    caller: Caller
+    client_key: str = ""
+    user: str = ""
+
+
 class Feedback:
     """Check votes, and keep them before they are answered."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def give(self, caller: Caller, body: bytes, client_key: str, user: str) -> Accepted:
+    async def give(self, asking: Asking, body: bytes) -> Accepted:
         """Accept a vote once it is on disk.
-
-        Args:
-            caller: Whose tenant must have issued the completion id.
-            body: As received.
-            client_key: The ``Idempotency-Key`` header, or empty.
-            user: Who says so, if the body does not say it.
 
         Raises:
             RequestError: 400, 403, 404, 410, 422 or 503; see ``votes.parse`` and ``receipt.check``.
         """
         vote = votes.parse(body)
-        voted = self._voted(
-            caller, CompletionId(vote.completion_id), client_key, vote.user or user, body
+        now_ns = self._parts.clock()
+        receipt = self._receipt(asking, CompletionId(vote.completion_id), vote.user, now_ns)
+        _check_choice(vote, receipt)
+        given_at = votes.given_at(
+            vote.at,
+            served_at=moment(receipt.minute * _MINUTE_NS),
+            received_at=moment(now_ns),
+            skew=timedelta(seconds=self._parts.identities.skew_seconds),
+        )
+        voted = msgspec.structs.replace(
+            self._voted(asking, CompletionId(vote.completion_id), receipt, vote.user, now_ns),
+            body=body,
+            given_ns=None if vote.at is None else _nanoseconds(given_at),
         )
         await self._parts.recorder.voted(voted)
-        return _accepted(voted, list(vote.signals()))
+        return _accepted(voted, vote.signals())
 
-    async def withdraw(
-        self, caller: Caller, completion_id: str, signal: str, client_key: str, user: str
-    ) -> Accepted:
-        """Take a vote back, once that is on disk.
+    async def withdraw(self, asking: Asking, completion_id: str, signal: str) -> Accepted:
+        """Take what was said back, once that is on disk.
 
         Raises:
             RequestError: As ``give``.
         """
-        if signal not in WITHDRAWABLE:
+        if signal not in SIGNALS:
             raise RequestError(
-                f"signal cannot be withdrawn: expected {', '.join(WITHDRAWABLE)}",
+                f"signal: expected one of {', '.join(SIGNALS)}",
                 status=422,
                 param="signal",
                 code="invalid_feedback",
             )
-        voted = self._voted(caller, CompletionId(completion_id), client_key, user, b"", signal)
+        now_ns = self._parts.clock()
+        receipt = self._receipt(asking, CompletionId(completion_id), None, now_ns)
+        voted = msgspec.structs.replace(
+            self._voted(asking, CompletionId(completion_id), receipt, None, now_ns),
+            withdraw=signal,
+        )
         await self._parts.recorder.voted(voted)
         return _accepted(voted, [signal])
 
-    async def give_all(self, caller: Caller, body: bytes, user: str) -> list[bytes]:
+    async def give_all(self, asking: Asking, body: bytes) -> list[bytes]:
         """Accept each item of a batch by itself; return each one's result as JSON, in order.
+
+        An ``Idempotency-Key`` of the call counts for each item by its place.
 
         Raises:
             RequestError: 400 or 422 if the batch as a whole is wrong.
         """
-        try:
-            items = _batch.decode(body).items
-        except msgspec.ValidationError as error:
-            raise _wrong_items(str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RequestError(
-                f"the body is no valid JSON: {error}", status=400, code="invalid_json"
-            ) from error
-        if not 1 <= len(items) <= MAX_ITEMS:
-            raise _wrong_items(f"items: expected 1 to {MAX_ITEMS}, not {len(items)}")
-        return await asyncio.gather(*(self._item(caller, bytes(item), user) for item in items))
+        items = batch(body)
+        keys = [asking.client_key and f"{asking.client_key}/{place}" for place in range(len(items))]
+        return await asyncio.gather(
+            *(
+                self._item(msgspec.structs.replace(asking, client_key=key), bytes(item))
+                for key, item in zip(keys, items, strict=True)
+            )
+        )
 
-    async def _item(self, caller: Caller, body: bytes, user: str) -> bytes:
+    async def _item(self, asking: Asking, body: bytes) -> bytes:
         try:
-            accepted = await self.give(caller, body, "", user)
+            accepted = await self.give(asking, body)
         except RequestError as error:
             telemetry.FEEDBACK_REFUSED.labels(str(error.status)).inc()
-            fault = {"message": error.message, "param": error.param, "code": error.code}
-            return msgspec.json.encode({"status": error.status, "error": fault})
+            return refused_item(error)
         return msgspec.json.encode({"status": 202, **msgspec.to_builtins(accepted)})
 
-    def _voted(  # one call's parts, each named
+    def _receipt(
+        self, asking: Asking, completion_id: CompletionId, user: str | None, now_ns: int
+    ) -> Receipt:
+        named = user or asking.user or None
+        return self._parts.identities.check(
+            completion_id, asking.caller.tenant, named, now=moment(now_ns)
+        )
+
+    def _voted(
         self,
-        caller: Caller,
+        asking: Asking,
         completion_id: CompletionId,
-        client_key: str,
-        user: str,
-        body: bytes,
-        withdraw: str | None = None,
+        receipt: Receipt,
+        user: str | None,
+        now_ns: int,
     ) -> Voted:
-        identities = self._parts.identities
-        received_ns = self._parts.clock()
-        now = datetime.fromtimestamp(received_ns / 1e9, UTC)
-        receipt = identities.check(completion_id, caller.tenant, user or None, now=now)
-        named = identities.pseudonym(caller.tenant, user) if user else None
+        tenant, named = asking.caller.tenant, user or asking.user
+        pseudonym = self._parts.identities.pseudonym(tenant, named) if named else None
         return Voted(
             completion_id=completion_id,
-            tenant=caller.tenant,
+            tenant=tenant,
             conversation=receipt.conversation,
-            user=receipt.user or named,
-            body=body,
-            withdraw=withdraw,
-            client_key=client_key,
-            received_ns=received_ns,
+            user=receipt.user or pseudonym,
+            body=b"",
+            client_key=asking.client_key,
+            received_ns=now_ns,
+        )
+
+
+def batch(body: bytes) -> list[msgspec.Raw]:
+    """Read the items of a batch, each as its own bytes.
+
+    Raises:
+        RequestError: 400 or 422 if the batch as a whole is wrong.
+    """
+    try:
+        items = _batch.decode(body).items
+    except msgspec.ValidationError as error:
+        raise _wrong_items(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError(
+            f"the body is no valid JSON: {error}", status=400, code="invalid_json"
+        ) from error
+    if not 1 <= len(items) <= MAX_ITEMS:
+        raise _wrong_items(f"items: expected 1 to {MAX_ITEMS}, not {len(items)}")
+    return items
+
+
+def refused_item(error: RequestError) -> bytes:
+    """Write why one item of a batch was refused."""
+    fault = {"message": error.message, "param": error.param, "code": error.code}
+    return msgspec.json.encode({"status": error.status, "error": fault})
+
+
+def _check_choice(vote: Vote, receipt: Receipt) -> None:
+    """Refuse the pick of a choice that the completion does not have.
+
+    Raises:
+        RequestError: 422 if it is known to have none of that number.
+    """
+    if vote.choice is not None and 0 < receipt.choices <= vote.choice:
+        raise RequestError(
+            f"choice: expected 0 to {receipt.choices - 1}, the completion's choices",
+            status=422,
+            param="choice",
+            code="invalid_feedback",
         )
 
 
@@ -146,3 +212,7 @@ def _accepted(voted: Voted, signals: list[str]) -> Accepted:
 
 def _wrong_items(message: str) -> RequestError:
     return RequestError(message, status=422, param="items", code="invalid_feedback")
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000) * 1_000

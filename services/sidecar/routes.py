@@ -7,10 +7,10 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from feedbackloop.capture.votes import Vote
+from feedbackloop.capture.votes import SIGNALS, Vote
 from feedbackloop.errors import RequestError
 from services import telemetry
-from services.sidecar.feedback import Accepted, Feedback
+from services.sidecar.feedback import Accepted, Asking, Feedback
 from services.sidecar.parts import Parts
 from services.sidecar.proxy import read_json
 from services.sidecar.readiness import Readiness
@@ -104,7 +104,8 @@ def feedback_routes(parts: Parts) -> APIRouter:
         """Say something about a completion, with ``id`` of its reply as the only reference."""
         caller = parts.keys.caller(key, "feedback")
         body = await _body(request, _VOTE_BYTES)
-        return _json(await feedback.give(caller, body, once, user), 202)
+        asking = Asking(caller=caller, client_key=once, user=user)
+        return _json(await feedback.give(asking, body), 202)
 
     @router.post(
         "/batch",
@@ -113,11 +114,14 @@ def feedback_routes(parts: Parts) -> APIRouter:
             {"type": "object", "required": ["items"], "properties": {"items": {"type": "array"}}}
         ),
     )
-    async def give_all(request: Request, key: Key = "", user: User = "") -> Response:
+    async def give_all(
+        request: Request, key: Key = "", once: Once = "", user: User = ""
+    ) -> Response:
         """Say many things at once; each has its own result, in order."""
         caller = parts.keys.caller(key, "feedback")
         body = await _body(request, parts.max_body_bytes)
-        results = await feedback.give_all(caller, body, user)
+        asking = Asking(caller=caller, client_key=once, user=user)
+        results = await feedback.give_all(asking, body)
         return Response(b'{"results":[' + b",".join(results) + b"]}", media_type="application/json")
 
     @router.delete(
@@ -127,14 +131,17 @@ def feedback_routes(parts: Parts) -> APIRouter:
     )
     async def withdraw(
         completion_id: str,
-        signal: Annotated[str, Query(description="What to take back.")] = "thumb",
+        signal: Annotated[
+            str, Query(description="What to take back.", json_schema_extra={"enum": list(SIGNALS)})
+        ] = "thumb",
         key: Key = "",
         once: Once = "",
         user: User = "",
     ) -> Response:
-        """Take a vote back: as if it had not been given."""
+        """Take back what was said: as if it had not been given."""
         caller = parts.keys.caller(key, "feedback")
-        return _json(await feedback.withdraw(caller, completion_id, signal, once, user), 202)
+        asking = Asking(caller=caller, client_key=once, user=user)
+        return _json(await feedback.withdraw(asking, completion_id, signal), 202)
 
     return router
 

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedbackloop.capture.exchange import moment
-from feedbackloop.capture.votes import SIGNALS, feedback_id, parse, signals
+from feedbackloop.capture.votes import SIGNALS, feedback_id, given_at, parse, signals
 from feedbackloop.errors import MalformedEvent, RequestError
 from feedbackloop.events import (
     ChoiceMade,
@@ -16,6 +15,7 @@ from feedbackloop.events import (
     OutcomeReported,
     RatingGiven,
     Signal,
+    SignalWithdrawn,
     Thumb,
     ThumbGiven,
     ThumbWithdrawn,
@@ -23,6 +23,8 @@ from feedbackloop.events import (
 from feedbackloop.labels.resolve import resolve
 from tests.capture.records import NOON_NS, SECOND_NS, a_vote, encoded
 
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+SKEW = timedelta(minutes=5)
 WORDS = st.text(min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
 VOTES = st.fixed_dictionaries(
     {"completion_id": st.just("c1"), "thumb": st.sampled_from(["up", "down"])},
@@ -107,7 +109,6 @@ def test_every_field_arrives_in_its_signal() -> None:
         ("user", 7),
         ("at", "yesterday"),
         ("at", "2026-03-04T12:00:00"),
-        ("at", "0001-01-01T00:00:00Z"),
         ("completion_id", ""),
         ("completion_id", None),
         ("score", 1),
@@ -182,13 +183,13 @@ def test_a_repeated_call_is_one_fact_by_its_key() -> None:
     assert feedback_id(first) == feedback_id(again)
 
 
-@pytest.mark.parametrize("at", [{}, {"at": "2026-03-04T12:00:00Z"}])
-def test_changing_ones_mind_twice_ends_with_the_last_word(at: dict[str, Any]) -> None:
+@pytest.mark.parametrize("given_ns", [None, NOON_NS])
+def test_changing_ones_mind_twice_ends_with_the_last_word(given_ns: int | None) -> None:
     """Up, down and up again without keys: the third vote must not count as the first."""
     times = [NOON_NS + seconds * SECOND_NS for seconds in (30, 31, 32)]
-    thumbs = ["down", "up", "down"] if at else ["up", "down", "up"]
+    thumbs = ["up", "down", "up"] if given_ns is None else ["down", "up", "down"]
     votes = [
-        a_vote(body={"thumb": thumb} | at, received_ns=time)
+        a_vote(body={"thumb": thumb}, received_ns=time, given_ns=given_ns)
         for thumb, time in zip(thumbs, times, strict=True)
     ]
 
@@ -208,21 +209,48 @@ def test_different_people_give_different_votes() -> None:
     assert len(ids) == 2
 
 
-def test_nobody_votes_from_the_future() -> None:
-    """The latest vote counts: a clock that runs ahead would win for ever."""
-    voted = a_vote(body={"at": "2099-01-01T00:00:00Z"})
+@given(st.integers(-10_000, 10_000), st.integers(0, 5_000))
+def test_a_vote_is_given_after_its_completion_and_not_in_the_future(off: int, age: int) -> None:
+    """The latest vote counts: a clock that runs ahead would win, one behind would never count."""
+    received_at = NOON + timedelta(seconds=age)
+    at = NOON + timedelta(seconds=off)
 
-    (signal,) = signals(voted)
+    try:
+        given = given_at(at, served_at=NOON, received_at=received_at, skew=SKEW)
+    except RequestError:
+        given = None
 
-    assert signal.at == moment(voted.received_ns)
+    believed = NOON - SKEW <= at <= received_at + SKEW
+    assert (given is not None) == believed
+    assert given is None or given == min(max(at, NOON), received_at)
+
+
+@pytest.mark.parametrize("at", ["2099-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"])
+def test_a_vote_from_far_in_the_future_is_refused(at: str) -> None:
+    """A clock that is off by years is broken, and the client can leave the time out."""
+    with pytest.raises(RequestError, match="in the future") as caught:
+        given_at(datetime.fromisoformat(at), served_at=NOON, received_at=NOON, skew=SKEW)
+
+    assert (caught.value.status, caught.value.param) == (422, "at")
+
+
+@pytest.mark.parametrize("at", ["2026-03-03T00:00:00Z", "0001-01-01T00:00:00+14:00"])
+def test_a_vote_from_before_its_completion_is_refused(at: str) -> None:
+    """Nobody can judge what was not said yet."""
+    with pytest.raises(RequestError, match="before its completion") as caught:
+        given_at(datetime.fromisoformat(at), served_at=NOON, received_at=NOON, skew=SKEW)
+
+    assert (caught.value.status, caught.value.param) == (422, "at")
 
 
 def test_a_vote_may_be_reported_later() -> None:
     """An app collects votes while it is offline, and sends them with their own times."""
-    (signal,) = signals(a_vote(body={"at": "2026-03-04T13:00:05+01:00"}))
+    at = datetime.fromisoformat("2026-03-04T13:00:05+01:00")
+    given = given_at(at, served_at=NOON, received_at=NOON + timedelta(hours=1), skew=SKEW)
 
-    assert signal.at == datetime(2026, 3, 4, 12, 0, 5, tzinfo=UTC)
-    assert signal.at.tzinfo is UTC
+    (signal,) = signals(a_vote(given_ns=NOON_NS + 5 * SECOND_NS))
+
+    assert (given, given.tzinfo) == (signal.at, UTC)
 
 
 def test_a_vote_can_be_taken_back() -> None:
@@ -237,6 +265,17 @@ def test_a_vote_can_be_taken_back() -> None:
 
     assert isinstance(withdrawal, ThumbWithdrawn)
     assert label is None
+
+
+@pytest.mark.parametrize("signal", SIGNALS[1:])
+def test_everything_that_was_said_can_be_taken_back(signal: str) -> None:
+    """A correction that somebody regrets must not become a pair."""
+    taken = msgspec.structs.replace(a_vote(), withdraw=signal, body=b"")
+
+    (withdrawal,) = signals(taken)
+
+    assert isinstance(withdrawal, SignalWithdrawn)
+    assert withdrawal.signal == signal
 
 
 def test_a_record_that_is_no_vote_is_set_aside() -> None:

@@ -9,7 +9,16 @@ from feedbackloop.dataset.rows import DpoRow
 from feedbackloop.events import AnyEvent, Reply, Thumb
 from feedbackloop.labels.gather import Gathering
 from feedbackloop.labels.resolve import resolve
-from tests.builders import NOON, a_completion, a_correction, a_retry, a_thumb, an_outcome
+from tests.builders import (
+    NOON,
+    a_choice,
+    a_completion,
+    a_correction,
+    a_retry,
+    a_thumb,
+    a_withdrawal,
+    an_outcome,
+)
 
 
 def rows(*events: AnyEvent) -> list[DpoRow]:
@@ -105,6 +114,28 @@ def test_a_correction_is_chosen_over_what_it_corrects() -> None:
     )
 
     assert (words(pair), pair.origin) == (("four", "5"), "correction")
+
+
+def test_a_correction_that_was_taken_back_is_no_pair() -> None:
+    """As if it had not been given: what the person wrote before it counts again."""
+    first, second, third = (NOON + timedelta(hours=hour) for hour in (1, 2, 3))
+    completion = a_completion("c1", text="5")
+    early, late = a_correction("c1", "four", at=first), a_correction("c1", "six", at=third)
+    taken = a_withdrawal("c1", "correction", at=second)
+
+    assert [words(row) for row in rows(completion, early)] == [("four", "5")]
+    assert not rows(completion, early, taken)
+    assert [words(row) for row in rows(completion, early, taken, late)] == [("six", "5")]
+
+
+def test_the_choice_that_was_picked_is_chosen_over_another() -> None:
+    """Two answers side by side, and a click on one: the plainest pair there is."""
+    completion = a_completion("c1", replies=(Reply(text="4"), Reply(text="5")))
+    pick, taken = a_choice("c1", 1), a_withdrawal("c1", "choice", at=NOON + timedelta(hours=1))
+
+    assert [words(row) for row in rows(completion, pick)] == [("5", "4")]
+    assert not rows(completion, pick, taken)
+    assert not rows(completion, a_choice("c1", 2))
 
 
 def test_a_completion_that_was_cut_is_no_example() -> None:

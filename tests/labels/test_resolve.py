@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.events import AnySignal, CompletionId, RetryKind, Thumb, UserId
-from feedbackloop.labels.resolve import PRIORS, Source, resolve
+from feedbackloop.labels.resolve import PRIORS, Source, resolve, standing
 from tests.builders import (
     NOON,
     a_correction,
+    a_rating,
     a_retry,
     a_thumb,
     a_withdrawal,
@@ -33,6 +34,7 @@ signals = st.one_of(
     st.builds(lambda kind: a_retry("c1", "c2", kind), st.sampled_from(RetryKind)),
     st.builds(lambda outcome: an_outcome("c1", outcome), st.sampled_from(["copied", "abandoned"])),
     st.builds(lambda at: a_correction("c1", at=at), moments),
+    st.builds(lambda at: a_withdrawal("c1", "correction", at=at), moments),
 )
 
 
@@ -64,6 +66,38 @@ def test_a_withdrawn_thumb_leaves_what_was_implied() -> None:
 
     assert label is not None
     assert label.sources == (Source.REGENERATE,)
+
+
+def test_a_rating_that_was_taken_back_gives_the_thumb_before_it_its_word_back() -> None:
+    """As if it had not been given, whatever was said in between."""
+    given: list[AnySignal] = [
+        a_thumb("c1", Thumb.UP, at=NOON),
+        a_rating("c1", 1, at=NOON + timedelta(seconds=1)),
+    ]
+    taken = a_withdrawal("c1", "rating", at=NOON + timedelta(seconds=2))
+
+    before, after = resolve(C1, given), resolve(C1, [*given, taken])
+
+    assert before is not None
+    assert not before.desirable
+    assert after is not None
+    assert (after.desirable, after.sources) == (True, (Source.THUMB,))
+
+
+def test_a_withdrawal_takes_back_what_came_before_it_and_no_more() -> None:
+    """Whoever votes again after taking a vote back has voted; and only for themselves."""
+    taken = a_withdrawal("c1", at=NOON)
+    again = a_thumb("c1", Thumb.DOWN, at=NOON + timedelta(seconds=1))
+    other = a_thumb("c1", Thumb.UP, at=NOON, user=UserId("bob"))
+
+    assert standing([taken, again, other]) == [again, other]
+
+
+def test_an_outcome_can_be_taken_back() -> None:
+    """An app that reported a copy by mistake can say so."""
+    taken = a_withdrawal("c1", "outcome", at=NOON + timedelta(hours=1))
+
+    assert resolve(C1, [an_outcome("c1", "copied"), taken]) is None
 
 
 def test_people_who_contradict_each_other_cancel_out() -> None:

@@ -1,16 +1,18 @@
 """Votes: checked, stored, then answered."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from feedbackloop.capture import votes
+from feedbackloop.capture.exchange import moment
 from feedbackloop.capture.record import Voted
-from feedbackloop.events import ThumbGiven, ThumbWithdrawn
+from feedbackloop.events import SignalWithdrawn, ThumbGiven, ThumbWithdrawn
 from feedbackloop.log.memory import MemorySpool
-from tests.services.sidecar.stub import HELLO, World, a_world
+from tests.services.sidecar.stub import HELLO, NOON_NS, World, a_world
 
 CHAT = "/v1/chat/completions"
 FEEDBACK = "/v1/feedback"
@@ -131,13 +133,79 @@ async def test_a_vote_can_be_taken_back(world: World) -> None:
     assert isinstance(signal, ThumbWithdrawn)
 
 
-async def test_only_a_vote_can_be_taken_back(world: World) -> None:
-    """A correction stays a fact."""
+@pytest.mark.parametrize("signal", ["rating", "correction", "comment", "outcome", "choice"])
+async def test_everything_that_was_said_can_be_taken_back(world: World, signal: str) -> None:
+    """Nobody has to stand by a correction that they regret."""
     name = await a_completion_id(world)
 
-    reply = await world.client.delete(f"{FEEDBACK}/{name}", params={"signal": "correction"})
+    reply = await world.client.delete(f"{FEEDBACK}/{name}", params={"signal": signal})
+
+    (record,) = voted(world)
+    (taken,) = votes.signals(record)
+    assert (reply.status_code, reply.json()["accepted"]) == (202, [signal])
+    assert isinstance(taken, SignalWithdrawn)
+    assert taken.signal == signal
+
+
+async def test_what_is_no_signal_cannot_be_taken_back(world: World) -> None:
+    """A typing error must not look like success."""
+    name = await a_completion_id(world)
+
+    reply = await world.client.delete(f"{FEEDBACK}/{name}", params={"signal": "thumbs"})
 
     assert (reply.status_code, reply.json()["error"]["param"]) == (422, "signal")
+    assert voted(world) == []
+
+
+@pytest.mark.parametrize(("choice", "status"), [(2, 202), (3, 422)])
+async def test_a_choice_that_was_not_offered_is_refused(
+    world: World, choice: int, status: int
+) -> None:
+    """How many there were stands in the completion id: nothing is looked up."""
+    name = await a_completion_id(world, n=3)
+
+    reply = await world.client.post(FEEDBACK, json={"completion_id": name, "choice": choice})
+
+    assert reply.status_code == status
+    assert len(voted(world)) == (status == 202)
+
+
+async def test_each_prompt_of_a_completion_has_its_choices(world: World) -> None:
+    """Two prompts and two choices each are four, numbered through."""
+    body = {"model": "assistant", "prompt": ["a", "b"], "n": 2}
+    name = (await world.client.post("/v1/completions", json=body)).headers["x-request-id"]
+
+    replies = [
+        await world.client.post(FEEDBACK, json={"completion_id": name, "choice": choice})
+        for choice in (3, 4)
+    ]
+
+    assert [reply.status_code for reply in replies] == [202, 422]
+
+
+async def test_a_vote_counts_from_when_it_was_given(world: World) -> None:
+    """An app sends what it collected in a tunnel; its clock is half a minute ahead."""
+    name = await a_completion_id(world)
+    ahead = moment(NOON_NS) + timedelta(seconds=30)
+
+    reply = await world.client.post(
+        FEEDBACK, json={"completion_id": name, "thumb": "up", "at": ahead.isoformat()}
+    )
+
+    (record,) = voted(world)
+    (signal,) = votes.signals(record)
+    assert reply.status_code == 202
+    assert signal.at == moment(record.received_ns)
+
+
+async def test_a_vote_from_another_century_is_refused(world: World) -> None:
+    """The latest vote counts; one from 2099 would count for ever."""
+    name = await a_completion_id(world)
+    body = {"completion_id": name, "thumb": "up", "at": "2099-01-01T00:00:00Z"}
+
+    reply = await world.client.post(FEEDBACK, json=body)
+
+    assert (reply.status_code, reply.json()["error"]["param"]) == (422, "at")
 
 
 async def test_each_item_of_a_batch_has_its_own_result(world: World) -> None:
@@ -149,6 +217,22 @@ async def test_each_item_of_a_batch_has_its_own_result(world: World) -> None:
 
     assert [result["status"] for result in reply.json()["results"]] == [422, 202]
     assert len(voted(world)) == 1
+
+
+async def test_a_batch_that_is_sent_again_holds_the_same_facts(world: World) -> None:
+    """An import that timed out is repeated as a whole."""
+    name = await a_completion_id(world)
+    items = [{"completion_id": name, "rating": 4}, {"completion_id": name, "comment": "good"}]
+    headers = {"idempotency-key": "import-7"}
+
+    one, two = [
+        await world.client.post(f"{FEEDBACK}/batch", json={"items": items}, headers=headers)
+        for _ in range(2)
+    ]
+
+    ids = {signal.event_id for record in voted(world) for signal in votes.signals(record)}
+    assert one.json() == two.json()
+    assert len(ids) == 2
 
 
 @pytest.mark.parametrize("body", [{"items": []}, {"items": 1}, {}, {"items": [{}] * 1_001}])
