@@ -24,6 +24,7 @@ import msgspec
 MAGIC = b"FBLF"
 _FRAME = Struct("<4sIIB3xqq4x")
 _CHECKED = 8  # where the bytes that the checksum covers begin
+_REST = Struct("<IB3xqq4x")  # those of the header
 HEADER_BYTES = _FRAME.size
 MAX_PAYLOAD_BYTES = 64 * 2**20
 """A longer length is damage, not a record."""
@@ -66,9 +67,9 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
 
 def encode(payload: bytes, *, kind: Kind, seq: int, at_ns: int) -> bytes:
     """Write one frame."""
-    header = _FRAME.pack(MAGIC, 0, len(payload), kind, seq, at_ns)
-    crc = crc32(payload, crc32(header[_CHECKED:]))
-    return MAGIC + crc.to_bytes(4, "little") + header[_CHECKED:] + payload
+    rest = _REST.pack(len(payload), kind, seq, at_ns)
+    crc = crc32(payload, crc32(rest))
+    return b"%b%b%b%b" % (MAGIC, crc.to_bytes(4, "little"), rest, payload)
 
 
 def parse(data: bytes, start: int) -> RawFrame | None:

@@ -118,6 +118,14 @@ class MemorySpool:
         if written is not None:
             written(error)
 
+    def offer_all(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        written: Callable[[Sequence[Exception | None]], None],
+    ) -> None:
+        written([self._store(payload) for payload in payloads])
+
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
         yield from [one for one in self._entries if one.position > max(after, self._through)]
 

@@ -197,6 +197,20 @@ class Spool(Protocol):
         """
         ...
 
+    def offer_all(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        written: Callable[[Sequence[Exception | None]], None],
+    ) -> None:
+        """Hand over several records that are not durable: one wake-up, one word for all.
+
+        Args:
+            payloads: The records, in order.
+            written: Called once, on the writer thread, with one word for each record.
+        """
+        ...
+
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
         """Yield what stands past position ``after`` now (-1 for all), then stop."""
         ...

@@ -22,7 +22,7 @@ from feedbackloop.log.frames import MAX_PAYLOAD_BYTES
 from feedbackloop.log.port import Entry, Frame, Offset, SpoolGap
 from feedbackloop.log.size import refuse_larger
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes
-from feedbackloop.log.thread import Pending, WriterThread
+from feedbackloop.log.thread import Group, Pending, WriterThread
 from feedbackloop.log.writer import Writer
 
 EVENTS = "feedbackloop.events"
@@ -131,21 +131,18 @@ class Partition:
 
     async def append(self, payloads: Sequence[bytes]) -> list[int]:
         """Store records in order; return their positions once all are on disk."""
+        if not payloads:
+            return []
         loop = asyncio.get_running_loop()
-        waiting = []
-        for payload in payloads:
-            future: asyncio.Future[int] = loop.create_future()
-            pending = Pending(
-                seq=self._seq,
-                at_ns=self._now_ns(),
-                payload=payload,
-                durable=True,
-                told=_waker(loop, future),
-            )
-            self._seq += 1
-            self._thread.hand_over(pending)
-            waiting.append(future)
-        return [await future for future in waiting]
+        stored: asyncio.Future[list[int]] = loop.create_future()
+        now, first = self._now_ns(), self._seq
+        self._seq += len(payloads)
+        records = [
+            Pending(seq=seq, at_ns=now, payload=payload)
+            for seq, payload in enumerate(payloads, first)
+        ]
+        self._thread.hand_over(Group(records=records, durable=True, told=_waker(loop, stored)))
+        return await stored
 
     def close(self) -> None:
         """Write and sync what is queued, and let another process write."""
@@ -170,20 +167,20 @@ def _identify(disk: LocalDisk, producer: str) -> None:
 
 
 def _waker(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[int]
-) -> Callable[[int, Exception | None], None]:
-    def settle(position: int, error: Exception | None) -> None:
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[int]]
+) -> Callable[[Sequence[int], Exception | None], None]:
+    def settle(positions: Sequence[int], error: Exception | None) -> None:
         if future.cancelled():
             return
         if error is None:
-            future.set_result(position)
+            future.set_result(list(positions))
         else:
             future.set_exception(error)
 
-    def told(position: int, error: Exception | None) -> None:
+    def told(positions: Sequence[int], error: Exception | None) -> None:
         # A loop that has closed has nobody left who waits.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, position, error)
+            loop.call_soon_threadsafe(settle, positions, error)
 
     return told
 

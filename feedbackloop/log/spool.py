@@ -13,10 +13,10 @@ import msgspec
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log import reader, segment
 from feedbackloop.log.disk import Disk
-from feedbackloop.log.frames import HEADER_BYTES, Kind
+from feedbackloop.log.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
 from feedbackloop.log.port import Frame, SpoolGap
 from feedbackloop.log.reader import GapNote
-from feedbackloop.log.thread import Pending, WriterThread
+from feedbackloop.log.thread import Group, Pending, WriterThread
 from feedbackloop.log.writer import Writer
 
 _CHECKPOINT = "released"
@@ -71,18 +71,19 @@ class SpoolQueue:
         durable: bool,
         written: Callable[[Exception | None], None] | None = None,
     ) -> None:
-        now = self._now_ns()
-        with self._mutex:
-            seq = self._seq
-            self._seq += 1
-            reason = self._full(len(payload), durable=durable)
-            if reason is not None:
-                self._note(seq, now, reason)
-            else:
-                self._write_gaps()
-                self._hand_over(payload, seq=seq, at_ns=now, durable=durable, written=written)
-        if reason is not None and written is not None:
-            written(LogUnavailable(f"the spool is full: {reason}"))
+        def told(errors: Sequence[Exception | None]) -> None:
+            if written is not None:
+                written(errors[0])
+
+        self._offer([payload], durable=durable, written=told)
+
+    def offer_all(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        written: Callable[[Sequence[Exception | None]], None],
+    ) -> None:
+        self._offer(payloads, durable=False, written=written)
 
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
         # What was released may be gone, and nobody asks for it.
@@ -122,37 +123,66 @@ class SpoolQueue:
         """Return how many bytes of segments were not yet freed."""
         return self._disk_bytes
 
+    def _offer(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        durable: bool,
+        written: Callable[[Sequence[Exception | None]], None],
+    ) -> None:
+        now = self._now_ns()
+        records: list[Pending] = []
+        errors: list[Exception | None] = []
+        with self._mutex:
+            for payload in payloads:
+                seq = self._seq
+                self._seq += 1
+                reason = self._full(len(payload), durable=durable)
+                if reason is not None:
+                    self._note(seq, now, reason)
+                    errors.append(LogUnavailable(f"the spool is full: {reason}"))
+                    continue
+                if self._shed:
+                    records += self._gaps()
+                records.append(self._counted(Pending(seq=seq, at_ns=now, payload=payload)))
+                errors.append(None)
+            if records:
+                self._hand_over(records, durable=durable, errors=errors, written=written)
+        if not records:
+            written(errors)
+
     def _full(self, size: int, *, durable: bool) -> str | None:
         share = 1.0 if durable else 1.0 - _RESERVE
+        if size > MAX_PAYLOAD_BYTES:
+            return "too_large"
         if self._queued_bytes + size > self._limits.memory_bytes * share:
             return "memory_full"
         if self._disk_bytes + size > self._limits.disk_bytes * share:
             return "disk_full"
         return None
 
-    def _hand_over(
-        self,
-        payload: bytes,
-        *,
-        seq: int,
-        at_ns: int,
-        durable: bool,
-        written: Callable[[Exception | None], None] | None,
-        kind: Kind = Kind.RECORD,
-    ) -> None:
-        size = len(payload) + HEADER_BYTES
+    def _counted(self, record: Pending) -> Pending:
+        size = len(record.payload) + HEADER_BYTES
         self._queued_bytes += size
         self._disk_bytes += size
+        return record
 
-        def told(position: int, error: Exception | None) -> None:
-            self._arrive(position, size)
-            if written is not None:
-                written(error)
+    def _hand_over(
+        self,
+        records: Sequence[Pending],
+        *,
+        durable: bool,
+        errors: list[Exception | None],
+        written: Callable[[Sequence[Exception | None]], None],
+    ) -> None:
+        size = sum(len(one.payload) for one in records) + HEADER_BYTES * len(records)
 
-        pending = Pending(
-            kind=kind, seq=seq, at_ns=at_ns, payload=payload, durable=durable, told=told
-        )
-        self._thread.hand_over(pending)
+        def told(positions: Sequence[int], error: Exception | None) -> None:
+            self._arrive(positions[-1] if positions else -1, size)
+            # What was shed has its word already.
+            written(errors if error is None else [one or error for one in errors])
+
+        self._thread.hand_over(Group(records=records, durable=durable, told=told))
 
     def _arrive(self, position: int, size: int) -> None:
         with self._mutex:
@@ -179,19 +209,25 @@ class SpoolQueue:
             note = GapNote(first=seq, last=seq, reason=reason, first_at_ns=at_ns, last_at_ns=at_ns)
             self._shed.append(note)
 
-    def _write_gaps(self) -> None:
-        """Queue what is known to be missing, if there is room."""
+    def _gaps(self) -> list[Pending]:
+        """Write down what is known to be missing."""
         notes, self._shed = self._shed, []
-        for note in notes:
-            payload = msgspec.json.encode(note)
-            self._hand_over(
-                payload,
-                seq=note.first,
-                at_ns=note.first_at_ns,
-                durable=False,
-                written=None,
-                kind=Kind.GAP,
+        return [
+            self._counted(
+                Pending(
+                    kind=Kind.GAP,
+                    seq=note.first,
+                    at_ns=note.first_at_ns,
+                    payload=msgspec.json.encode(note),
+                )
             )
+            for note in notes
+        ]
+
+    def _write_gaps(self) -> None:
+        """Queue what is known to be missing, by itself."""
+        if self._shed:
+            self._hand_over(self._gaps(), durable=False, errors=[], written=lambda _: None)
 
 
 def _ends_by(disk: Disk, following: str, through: int) -> bool:

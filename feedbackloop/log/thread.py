@@ -11,24 +11,30 @@ from feedbackloop.log import frames
 from feedbackloop.log.frames import Kind
 from feedbackloop.log.writer import Writer
 
-Told = Callable[[int, Exception | None], None]
-"""Is told the position of a record, or why it was not written."""
+Told = Callable[[Sequence[int], Exception | None], None]
+"""Is told the positions of a group's records, or why none was written."""
 
 
-class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """A record on its way to the disk.
+class Pending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A record on its way to the disk."""
+
+    kind: Kind = Kind.RECORD
+    seq: int
+    at_ns: int
+    payload: bytes
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Records that are handed over together, and share their fate.
 
     Attributes:
         durable: Whether ``told`` waits for the sync rather than for the page cache.
         told: Called once, on the writer thread.
     """
 
-    kind: Kind = Kind.RECORD
-    seq: int
-    at_ns: int
-    payload: bytes
+    records: Sequence[Pending]
     durable: bool
-    told: Told | None = None
+    told: Told
 
 
 class WriterThread:
@@ -54,16 +60,16 @@ class WriterThread:
         self._writer = writer
         self._sync_seconds = sync_seconds
         self._failed = failed
-        self._queue: deque[Pending] = deque()
+        self._queue: deque[Group] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._dirty = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def hand_over(self, pending: Pending) -> None:
-        """Queue a record; from any thread, without waiting."""
-        self._queue.append(pending)
+    def hand_over(self, group: Group) -> None:
+        """Queue records; from any thread, without waiting."""
+        self._queue.append(group)
         if not self._wake.is_set():
             self._wake.set()
 
@@ -86,47 +92,54 @@ class WriterThread:
                 self._writer.close()
                 return
 
-    def _batch(self) -> list[Pending]:
-        batch: list[Pending] = []
+    def _batch(self) -> list[Group]:
+        batch: list[Group] = []
         size = 0
         while self._queue and size < self._BATCH_BYTES:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1].payload)
+            group = self._queue.popleft()
+            batch.append(group)
+            size += sum(len(one.payload) for one in group.records)
         return batch
 
-    def _write(self, batch: Sequence[Pending]) -> None:
+    def _write(self, batch: Sequence[Group]) -> None:
+        records = [one for group in batch for one in group.records]
         encoded = [
-            frames.encode(one.payload, kind=one.kind, seq=one.seq, at_ns=one.at_ns) for one in batch
+            frames.encode(one.payload, kind=one.kind, seq=one.seq, at_ns=one.at_ns)
+            for one in records
         ]
         try:
-            position = self._writer.append(b"".join(encoded), first_seq=batch[0].seq)
+            position = self._writer.append(b"".join(encoded), first_seq=records[0].seq)
         except OSError as error:
-            self._refuse(batch, error)
+            self._refuse(batch, records, error)
             return
         self._dirty = True
-        durable: list[tuple[Pending, int]] = []
-        for one, frame in zip(batch, encoded, strict=True):
-            if one.durable:
-                durable.append((one, position))
-            elif one.told is not None:
-                one.told(position, None)
+        positions = []
+        for frame in encoded:
+            positions.append(position)
             position += len(frame)
+        durable: list[tuple[Group, Sequence[int]]] = []
+        first = 0
+        for group in batch:
+            own = positions[first : first + len(group.records)]
+            first += len(own)
+            if group.durable:
+                durable.append((group, own))
+            else:
+                group.told(own, None)
         if durable:
             self._sync(durable)
 
-    def _sync(self, waiting: Sequence[tuple[Pending, int]]) -> None:
+    def _sync(self, waiting: Sequence[tuple[Group, Sequence[int]]]) -> None:
         error: Exception | None = None
         try:
             self._writer.sync()
         except OSError as problem:
             error = LogUnavailable(f"not on disk: {problem}")
         self._dirty = False
-        for one, position in waiting:
-            if one.told is not None:
-                one.told(position, error)
+        for group, positions in waiting:
+            group.told(positions, error)
 
-    def _refuse(self, batch: Sequence[Pending], error: OSError) -> None:
-        self._failed(batch)
-        for one in batch:
-            if one.told is not None:
-                one.told(-1, LogUnavailable(f"not written: {error}"))
+    def _refuse(self, batch: Sequence[Group], records: Sequence[Pending], error: OSError) -> None:
+        self._failed(records)
+        for group in batch:
+            group.told([], LogUnavailable(f"not written: {error}"))

@@ -1,6 +1,6 @@
 """What any spool promises."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -167,3 +167,39 @@ def test_how_far_the_reader_is_behind_can_be_seen_from_outside(tmp_path: Path) -
     assert spool_behind_bytes(tmp_path) == 0
     assert spool_behind_bytes(tmp_path / "nothing") == 0
     spool.close()
+
+
+def test_records_handed_over_together_have_a_word_each(spool: Spool) -> None:
+    """Many answers end in one turn of the event loop, and wake the writer once."""
+    told: list[Sequence[Exception | None]] = []
+    known = Event()
+
+    def written(errors: Sequence[Exception | None]) -> None:
+        told.append(errors)
+        known.set()
+
+    spool.offer_all([b"one", b"two", b"three"], written=written)
+    known.wait(10)
+
+    assert told == [[None, None, None]]
+    assert payloads(spool) == [b"one", b"two", b"three"]
+
+
+def test_of_records_handed_over_together_the_one_that_does_not_fit_is_shed(tmp_path: Path) -> None:
+    """Its neighbours are kept, and what is missing is named where it is missing."""
+    spool = segments(tmp_path, SpoolLimits(memory_bytes=2_000, segment_bytes=4096))
+    told: list[Sequence[Exception | None]] = []
+    known = Event()
+
+    def written(errors: Sequence[Exception | None]) -> None:
+        told.append(errors)
+        known.set()
+
+    spool.offer_all([b"one", b"x" * 5_000, b"two"], written=written)
+    known.wait(10)
+    entries = list(spool.read(after=-1))
+    spool.close()
+
+    assert [isinstance(error, LogUnavailable) for error in told[0]] == [False, True, False]
+    assert [one.payload for one in entries if isinstance(one, Frame)] == [b"one", b"two"]
+    assert [(one.first, one.last) for one in entries if isinstance(one, SpoolGap)] == [(1, 1)]
