@@ -23,7 +23,7 @@ from services import telemetry, wiring
 from services.apikeys import ApiKeys
 from services.keyring import LiveKeyring
 from services.settings import Settings, load
-from services.sidecar.app import Public, make_admin
+from services.sidecar.app import make_admin, make_front
 from services.sidecar.caller import Identities
 from services.sidecar.converger import Converger, Terms
 from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remember
@@ -191,13 +191,13 @@ async def _serve(settings: Settings, parts: Parts) -> None:
     """Answer on both listeners until SIGTERM; the admin one answers longest."""
     drain_seconds = settings.sidecar.drain_seconds
     public, admin = (_listen(a) for a in (settings.sidecar.bind, settings.sidecar.admin_bind))
-    front = _server(Public(parts), drain_seconds)
-    back = _server(make_admin(parts), 1)
+    front = make_front(parts)
+    await front.listen(public)
+    back = _admin_server(make_admin(parts))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(front.serve(sockets=[public]))
     watching = asyncio.create_task(back.serve(sockets=[admin]))
     ready = {"ready": {"sidecar": _address(public), "admin": _address(admin)}}
     sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
@@ -205,13 +205,12 @@ async def _serve(settings: Settings, parts: Parts) -> None:
     await stop.wait()
     log.info("draining", in_flight=sum(parts.router.counts().values()))
     parts.readiness.draining = True
-    front.should_exit = True
-    await serving
+    await front.drain(drain_seconds)
     back.should_exit = True
     await watching
 
 
-def _server(app: object, drain_seconds: float) -> _Server:
+def _admin_server(app: object) -> _Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # uvicorn's type is narrower than ASGI
@@ -223,7 +222,7 @@ def _server(app: object, drain_seconds: float) -> _Server:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEPALIVE_SECONDS,
-            timeout_graceful_shutdown=max(1, round(drain_seconds)),
+            timeout_graceful_shutdown=1,
         )
     )
 

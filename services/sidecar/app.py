@@ -13,29 +13,31 @@ from feedbackloop.errors import RequestError
 from services import telemetry
 from services.guard import Application, Receive, Scope, Send
 from services.sidecar import answers, routes
+from services.sidecar.body import ClientGone
+from services.sidecar.front import Front, FrontLimits
 from services.sidecar.parts import Parts
 from services.sidecar.passing import Passing
-from services.sidecar.proxy import ENDPOINTS, ClientGone, Proxy
+from services.sidecar.proxy import Proxy
 
 
-class Public:
-    """Completions and what is passed on by raw ASGI, everything else by FastAPI."""
+class _Rest:
+    """What is passed on by raw ASGI, everything else by FastAPI."""
 
     def __init__(self, parts: Parts) -> None:
-        self._proxy = Proxy(parts)
         self._passing = Passing(parts)
         self._passed_on = parts.passed_on
-        self._rest: Application = make_public(parts)
+        self._app: Application = make_public(parts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The scope's path decides, never a URL made from the Host header.
-        path = scope.get("path", "")
-        if scope["type"] == "http" and path in ENDPOINTS:
-            await self._proxy(scope, receive, send)
-        elif scope["type"] == "http" and path in self._passed_on:
-            await self._passing(scope, receive, send)
-        else:
-            await self._rest(scope, receive, send)
+        passed_on = scope["type"] == "http" and scope.get("path", "") in self._passed_on
+        await (self._passing if passed_on else self._app)(scope, receive, send)
+
+
+def make_front(parts: Parts, limits: FrontLimits | None = None) -> Front:
+    """Make the public listener: completions in front, everything else through ASGI."""
+    limits = limits or FrontLimits(body_bytes=parts.max_body_bytes)
+    return Front(Proxy(parts), _Rest(parts), limits=limits)
 
 
 def make_public(parts: Parts) -> FastAPI:

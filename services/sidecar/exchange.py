@@ -1,8 +1,10 @@
-"""One completion under way: asked of vLLM, passed on, recorded."""
+"""One completion under way: asked of vLLM, passed on, recorded.
 
-import asyncio
+Nothing here waits: vLLM's bytes, the client's farewell and the spool's word each call a method.
+"""
 
-import aiohttp
+from typing import Protocol
+
 import msgspec
 
 from feedbackloop.capture.record import Closed, Opened
@@ -10,34 +12,58 @@ from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias, Outcome
 from feedbackloop.serving.routing import Served
 from services import telemetry
-from services.guard import Receive, Send
-from services.sidecar import answers, upstream
+from services.sidecar import answers, upstream, wire
+from services.sidecar.link import Head
 from services.sidecar.parts import Parts
 from services.sidecar.router import Ticket
 from services.sidecar.splice import StreamSplicer, replace_model, restore_names
+from services.sidecar.upstream import Question
 
 _OK = 200
 _NOT_FOUND = 404
 _FAILED = 500
-_DRAIN_SECONDS = 1.0
 _DROPPED = frozenset(
     {
-        "connection",
-        "content-length",
-        "date",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-connection",
-        "server",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-request-id",
+        b"connection",
+        b"content-length",
+        b"date",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"server",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-request-id",
     }
 )
 """Reply headers that belong to one connection, or that we write ourselves."""
+
+
+class Client(Protocol):
+    """The connection that an answer goes out on."""
+
+    def reply(self, status: int, head: bytes, body: bytes) -> None:
+        """Answer with a whole body."""
+        ...
+
+    def begin(self, status: int, head: bytes) -> None:
+        """Begin an answer whose length nobody knows yet."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Pass the next bytes of the answer on."""
+        ...
+
+    def end(self, data: bytes) -> None:
+        """Pass the last bytes of the answer on."""
+        ...
+
+    def refuse(self, error: RequestError, head: bytes) -> None:
+        """Answer with an error."""
+        ...
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,169 +72,176 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: OpenAI's route.
         body: As the client sent it.
-        headers: Those that vLLM gets.
+        head: The header lines that vLLM gets.
         opened: Its record.
     """
 
     path: str
     alias: Alias
     body: bytes
-    headers: dict[str, str]
+    head: bytes
     opened: Opened
 
 
 class Exchange:
     """From an accepted request to the last byte of its reply.
 
-    The answer is never held up or broken by its record, but for ``Recorder.closed`` before its
+    The answer is never held up or broken by its record, but for the recorder's word before its
     last bytes. Exactly one record closes it.
     """
 
-    def __init__(self, call: Call, ticket: Ticket, parts: Parts) -> None:
+    def __init__(self, call: Call, ticket: Ticket, parts: Parts, client: Client) -> None:
         self._call = call
         self._ticket = ticket
+        self._client = client
         self._router = parts.router
         self._server = parts.server
         self._recorder = parts.recorder
         self._clock = parts.clock
+        self._question: Question | None = None
+        self._splicer: StreamSplicer | None = None
+        self._head: Head | None = None
         self._passed: list[bytes] = []
         self._first_ns: int | None = None
         self._status = 0
-        self._streamed = False
-        self._closing = False
+        self._closed = False
         self._gone = False
 
-    async def run(self, receive: Receive, send: Send) -> None:
-        """Answer the client; cancel vLLM's work if the client goes away."""
+    def start(self) -> None:
+        """Ask vLLM, and let it be recorded that we do."""
         self._recorder.opened(self._call.opened)
-        task = asyncio.current_task()
-        watch = asyncio.ensure_future(self._watch(receive, task))
-        try:
-            await self._answer(send)
-        except asyncio.CancelledError:
-            self._abandon()
-            if not self._gone:
-                raise
-            if task is not None:
-                task.uncancel()
-        except RequestError as error:
-            self._status = error.status
-            await self._close(Outcome.UPSTREAM_FAILED)
-            await answers.send_error(send, error, self._own_headers())
-        finally:
-            watch.cancel()
+        self._ask()
 
-    async def _watch(self, receive: Receive, task: asyncio.Task[object] | None) -> None:
-        """Wait until the client is gone, and stop the answer if it is still under way."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        if task is not None and not self._closing:
-            self._gone = True
-            task.cancel()
+    # What the client does.
 
-    async def _answer(self, send: Send) -> None:
-        reply = await self._ask()
-        try:
-            self._status = reply.status
-            streamed = reply.content_type == "text/event-stream"
-            if reply.status == _OK and streamed:
-                self._streamed = True
-                await self._pass_on(reply, send)
-            else:
-                await self._pass_whole(reply, send)
-        finally:
-            # Closes the connection unless the reply was read to its end: vLLM then stops.
-            reply.close()
+    def gone(self) -> None:
+        """Stop vLLM's work, and record a reply whose client did not wait for its end."""
+        self._gone = True
+        if self._question is not None:
+            self._question.stop()
+        if not self._closed:
+            self._close(Outcome.CLIENT_GONE)
 
-    async def _ask(self) -> aiohttp.ClientResponse:
-        """Ask the assigned release; if vLLM lost it, what can answer in its place."""
-        while True:
-            served = self._ticket.served
-            body = replace_model(self._call.body, self._call.alias, served.model)
-            reply = await self._server.post(self._call.path, body, self._call.headers)
-            if reply.status != _NOT_FOUND or not (other := await self._instead(reply, served)):
-                return reply
-            reply.close()
-            telemetry.FALLBACKS.labels(self._call.alias, "not_loaded").inc()
-            self._ticket.move(other)
+    def pause(self) -> None:
+        if self._question is not None:
+            self._question.pause()
 
-    async def _instead(self, reply: aiohttp.ClientResponse, served: Served) -> Served | None:
-        if not _is_unknown_model(await upstream.read_whole(reply)):
-            return None
-        return self._router.lost(self._call.alias, served)
+    def resume(self) -> None:
+        if self._question is not None:
+            self._question.resume()
 
-    async def _pass_whole(self, reply: aiohttp.ClientResponse, send: Send) -> None:
-        raw = await upstream.read_whole(reply)
-        if reply.status >= _FAILED:
-            raise upstream.refusal(reply.status)
-        served = self._ticket.served
-        if reply.status == _OK:
-            body = replace_model(raw, served.model, self._call.alias)
-        else:
-            body = restore_names(raw, served.model, self._call.alias)
-        self._passed.append(raw)
-        self._first_ns = self._clock()
-        complete = reply.status == _OK
-        await self._close(Outcome.COMPLETE if complete else Outcome.UPSTREAM_FAILED)
-        headers = [*self._headers(reply), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    # What vLLM does.
 
-    async def _pass_on(self, reply: aiohttp.ClientResponse, send: Send) -> None:
-        headers = self._headers(reply)
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        splicer = StreamSplicer(self._ticket.served.model, self._call.alias)
-        try:
-            await self._pass_events(reply, send, splicer)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            await self._break_off(send, splicer.finish(), upstream.failure(error))
+    def began(self, head: Head) -> None:
+        self._head = head
+        if head.status == _OK and head.content_type == "text/event-stream":
+            self._status = _OK
+            self._splicer = StreamSplicer(self._ticket.served.model, self._call.alias)
+            self._client.begin(_OK, self._lines(head))
+
+    def received(self, data: bytes) -> None:
+        splicer = self._splicer
+        if splicer is None:
+            self._passed.append(data)
             return
-        last = splicer.finish()
-        await self._close(Outcome.COMPLETE if splicer.done else Outcome.UPSTREAM_FAILED)
-        await send({"type": "http.response.body", "body": last})
-        await _read_out(reply)
-
-    async def _pass_events(
-        self, reply: aiohttp.ClientResponse, send: Send, splicer: StreamSplicer
-    ) -> None:
-        """Pass events on as they come, up to ``[DONE]`` or the end."""
-        read = reply.content.readany
-        while not splicer.done and (chunk := await read()):
-            self._passed.append(chunk)
-            ready = splicer.feed(chunk)
-            if not ready:
-                continue
+        self._passed.append(data)
+        ready = splicer.feed(data)
+        if ready:
             if self._first_ns is None:
                 self._first_ns = self._clock()
-            await send({"type": "http.response.body", "body": ready, "more_body": True})
+            self._client.send(ready)
+        if splicer.done:
+            self._end_stream(splicer, Outcome.COMPLETE)
 
-    async def _break_off(self, send: Send, rest: bytes, error: RequestError) -> None:
-        """End a stream that began well with an event that clients know as an error."""
-        await self._close(Outcome.UPSTREAM_FAILED)
+    def ended(self) -> None:
+        if self._closed:
+            return
+        if self._splicer is not None:
+            self._end_stream(self._splicer, Outcome.UPSTREAM_FAILED)
+        elif self._head is not None:
+            self._end_whole(self._head, b"".join(self._passed))
+
+    def failed(self, error: RequestError) -> None:
+        if self._closed:
+            return
+        splicer = self._splicer
+        if splicer is None:
+            self._refuse(error)
+            return
+        # A stream that began well ends with an event that clients know as an error.
         event = b"data: " + answers.error_body(error) + b"\n\n"
-        await send({"type": "http.response.body", "body": rest + event})
+        self._close(Outcome.UPSTREAM_FAILED, splicer.finish() + event)
 
-    async def _close(self, outcome: Outcome) -> None:
-        self._closing = True
+    # What becomes of it.
+
+    def _ask(self) -> None:
+        body = replace_model(self._call.body, self._call.alias, self._ticket.served.model)
+        self._question = self._server.ask(self._call.path, self._call.head, body, self)
+
+    def _end_stream(self, splicer: StreamSplicer, outcome: Outcome) -> None:
+        if self._question is not None:
+            self._question.leave()
+        self._close(outcome, splicer.finish())
+
+    def _end_whole(self, head: Head, raw: bytes) -> None:
+        if head.status == _NOT_FOUND and (other := self._instead(raw)) is not None:
+            telemetry.FALLBACKS.labels(self._call.alias, "not_loaded").inc()
+            self._ticket.move(other)
+            self._head, self._passed = None, []
+            self._ask()
+            return
+        if head.status >= _FAILED:
+            self._refuse(upstream.refusal(head.status))
+            return
+        self._status = head.status
+        self._first_ns = self._clock()
+        whole = head.status == _OK
+        change = replace_model if whole else restore_names
+        body = change(raw, self._ticket.served.model, self._call.alias)
+        self._close(Outcome.COMPLETE if whole else Outcome.UPSTREAM_FAILED, body)
+
+    def _instead(self, raw: bytes) -> Served | None:
+        """Name what can answer in the place of a release that vLLM has lost."""
+        if not _is_unknown_model(raw):
+            return None
+        return self._router.lost(self._call.alias, self._ticket.served)
+
+    def _refuse(self, error: RequestError) -> None:
+        self._status = error.status
+        self._passed = []
+        self._close(Outcome.UPSTREAM_FAILED, error)
+
+    def _close(self, outcome: Outcome, last: bytes | RequestError = b"") -> None:
+        """Record how it ended; the client gets ``last`` once that survives our death."""
+        self._closed = True
         self._count(outcome)
-        await self._recorder.closed(self._closed(outcome))
+        closed = self._record(outcome)
+        self._ticket.leave()
+        if self._gone:
+            self._recorder.closed(closed, lambda: None)
+        else:
+            self._recorder.closed(closed, lambda: self._let_go(last))
 
-    def _abandon(self) -> None:
-        """Record a reply whose client did not wait for its end."""
-        if not self._closing:
-            self._closing = True
-            self._count(Outcome.CLIENT_GONE)
-            self._recorder.closed_at_once(self._closed(Outcome.CLIENT_GONE))
+    def _let_go(self, last: bytes | RequestError) -> None:
+        if self._gone:
+            return
+        if isinstance(last, RequestError):
+            self._client.refuse(last, self._own_lines())
+        elif self._splicer is not None:
+            self._client.end(last)
+        elif self._head is not None:
+            self._client.reply(self._status, self._lines(self._head), last)
 
-    def _closed(self, outcome: Outcome) -> Closed:
+    def _record(self, outcome: Outcome) -> Closed:
         served = self._ticket.served
+        passed = self._passed
         return Closed(
             completion_id=self._call.opened.completion_id,
             release=served.release,
             release_seq=served.seq,
             status=self._status,
-            streamed=self._streamed,
-            body=b"".join(self._passed),
+            streamed=self._splicer is not None,
+            body=passed[0] if len(passed) == 1 else b"".join(passed),
             first_token_ns=self._first_ns,
             ended_ns=self._clock(),
             outcome=outcome,
@@ -226,33 +259,24 @@ class Exchange:
             seconds=(self._clock() - accepted_ns) / 1e9,
         )
 
-    def _headers(self, reply: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-        named = {part.strip().lower() for part in reply.headers.get("connection", "").split(",")}
-        passed = [
-            (name.lower(), value)
-            for name, value in reply.raw_headers
-            if (text := name.lower().decode("latin-1")) not in _DROPPED and text not in named
-        ]
-        return [*passed, *self._own_headers()]
+    def _lines(self, head: Head) -> bytes:
+        """Write the reply's headers: vLLM's, but for those of its connection, and ours."""
+        dropped = _DROPPED | {
+            name.strip().lower()
+            for key, value in head.headers
+            if key == b"connection"
+            for name in value.split(b",")
+        }
+        return wire.lines(h for h in head.headers if h[0] not in dropped) + self._own_lines()
 
-    def _own_headers(self) -> list[tuple[bytes, bytes]]:
-        opened, served = self._call.opened, self._ticket.served
-        return [
-            (b"x-request-id", opened.completion_id.encode()),
-            (b"x-feedbackloop-release", served.release.encode()),
-            (b"x-feedbackloop-arm", opened.arm.value.encode()),
-            (b"x-feedbackloop-epoch", str(opened.epoch).encode()),
-        ]
-
-
-async def _read_out(reply: aiohttp.ClientResponse) -> None:
-    """Read past the end of a stream, so that its connection can be used again."""
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while await reply.content.readany():
-                pass
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        reply.close()
+    def _own_lines(self) -> bytes:
+        opened = self._call.opened
+        return (
+            f"x-request-id: {opened.completion_id}\r\n"
+            f"x-feedbackloop-release: {self._ticket.served.release}\r\n"
+            f"x-feedbackloop-arm: {opened.arm.value}\r\n"
+            f"x-feedbackloop-epoch: {opened.epoch}\r\n"
+        ).encode("latin-1")
 
 
 class _Fault(msgspec.Struct):
@@ -270,5 +294,5 @@ def _is_unknown_model(body: bytes) -> bool:
     """Tell vLLM's way to say that a name is not loaded from any other 404."""
     try:
         return _fault.decode(body).error.param == "model"
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False

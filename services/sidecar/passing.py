@@ -7,8 +7,8 @@ from feedbackloop.events import Alias
 from services import telemetry
 from services.guard import Receive, Scope, Send
 from services.sidecar import answers, upstream
+from services.sidecar.body import ClientGone, read_headers, read_json
 from services.sidecar.parts import Parts
-from services.sidecar.proxy import ClientGone, read_headers, read_json
 from services.sidecar.splice import replace_model, restore_names
 
 _OK = 200
@@ -51,14 +51,10 @@ class Passing:
             replace_model(body, alias, model),
             {"content-type": "application/json"},
         )
-        try:
-            raw = await upstream.read_whole(reply)
-        finally:
-            reply.close()
         if reply.status >= _FAILED:
             raise upstream.refusal(reply.status)
         change = replace_model if reply.status == _OK else restore_names
-        return reply.status, change(raw, model, alias)
+        return reply.status, change(reply.body, model, alias)
 
     def _model(self, body: bytes) -> tuple[Alias, str]:
         try:

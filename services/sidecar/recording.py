@@ -1,12 +1,13 @@
 """Records on their way into the spool: completions never wait long for it, votes do."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from feedbackloop.capture import record
-from feedbackloop.capture.record import AnyRecord, Closed, Opened, Voted
+from feedbackloop.capture.record import Closed, Opened, Voted
 from feedbackloop.errors import RequestError
 from feedbackloop.log.port import Spool
 from services import telemetry
@@ -14,47 +15,96 @@ from services import telemetry
 log = structlog.get_logger()
 
 _RETRY_SECONDS = 1.0
+# A request's first record may wait this long for company: it is only evidence of a crash.
+_LINGER_SECONDS = 0.002
+
+
+class _Batch:
+    """Records that go to the spool together, and what waits for each."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.kinds: list[str] = []
+        self.waiting: list[Callable[[], None]] = []
+
+    def add(self, payload: bytes, kind: str) -> None:
+        """Take one more in."""
+        self.payloads.append(payload)
+        self.kinds.append(kind)
+
+    def let_go(self) -> int:
+        """Let everybody go who still waits; return how many that were."""
+        waiting, self.waiting = self.waiting, []
+        for then in waiting:
+            try:
+                then()
+            except Exception:  # the request path: one answer's failure is no other's
+                log.exception("answer_not_ended")
+        return len(waiting)
 
 
 class Recorder:
-    """The spool as the request path sees it.
+    """The spool as the request path sees it. Belongs to one event loop.
 
     Whatever goes wrong with a completion's record is counted and never reaches the answer. A
-    vote is the reverse: it is refused unless its record is on disk.
+    vote is the reverse: it is refused unless its record is on disk. Records of completions go to
+    the writer in batches: what ends an answer at the end of the event loop's turn, what begins one
+    a little later, since nobody waits for it.
     """
 
     def __init__(self, spool: Spool, *, wait_seconds: float, vote_wait_seconds: float) -> None:
         self._spool = spool
         self._wait_seconds = wait_seconds
         self._vote_wait_seconds = vote_wait_seconds
+        self._batch = _Batch()
+        self._later: asyncio.TimerHandle | None = None
+        self._soon = False
         self.votes_fail = False
         """Whether the last vote could not be stored."""
 
     def opened(self, opened: Opened) -> None:
         """Hand over that a request was accepted."""
         try:
-            self._spool.offer(record.encode(opened), durable=False, written=_counting("opened"))
+            self._batch.add(record.encode(opened), "opened")
+            if self._later is None and not self._soon:
+                loop = asyncio.get_running_loop()
+                self._later = loop.call_later(_LINGER_SECONDS, self._flush)
         except Exception as error:  # noqa: BLE001  # the answer goes on without us
             _broken("opened", error)
 
-    async def closed(self, closed: Closed) -> None:
-        """Hand over how a reply ended; return once it survives our death, or time is up."""
+    def closed(self, closed: Closed, then: Callable[[], None]) -> None:
+        """Hand over how a reply ended; call ``then`` once it survives our death, or time is up."""
         try:
-            refused = await self._handed_over(closed, "closed", self._wait_seconds)
-        except TimeoutError:
-            telemetry.CAPTURE_LATE.inc()
+            self._batch.add(record.encode(closed), "closed")
+            self._batch.waiting.append(then)
+            if not self._soon:
+                self._soon = True
+                asyncio.get_running_loop().call_soon(self._flush)
         except Exception as error:  # noqa: BLE001  # the answer goes on without us
             _broken("closed", error)
-        else:
-            if refused is not None:
-                log.debug("record_shed", reason=str(refused))
+            then()
 
-    def closed_at_once(self, closed: Closed) -> None:
-        """Hand over how a reply ended, for a client that waits no longer."""
+    def _flush(self) -> None:
+        """Give the writer what has come together."""
+        batch, self._batch = self._batch, _Batch()
+        self._soon = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        loop = asyncio.get_running_loop()
+
+        def written(errors: Sequence[Exception | None]) -> None:
+            # A loop that has closed has nobody left who waits.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, batch, errors)
+
         try:
-            self._spool.offer(record.encode(closed), durable=False, written=_counting("closed"))
-        except Exception as error:  # noqa: BLE001  # the server goes on
-            _broken("closed", error)
+            self._spool.offer_all(batch.payloads, written=written)
+        except Exception as error:  # noqa: BLE001  # the answers go on without us
+            _broken("batch", error)
+            batch.let_go()
+        if batch.waiting:
+            loop.call_later(self._wait_seconds, _expire_batch, batch)
 
     async def voted(self, voted: Voted) -> None:
         """Return once a vote is on disk.
@@ -63,7 +113,7 @@ class Recorder:
             RequestError: 503 if it is not known to be; the same call may be made again.
         """
         try:
-            error = await self._handed_over(voted, "voted", self._vote_wait_seconds, durable=True)
+            error = await self._handed_over(voted)
         except Exception as caught:  # noqa: BLE001  # the client repeats the call
             error = caught
             telemetry.CAPTURE_ERRORS.inc()
@@ -76,9 +126,7 @@ class Recorder:
                 retry_after_seconds=_RETRY_SECONDS,
             ) from error
 
-    async def _handed_over(
-        self, one: AnyRecord, kind: str, seconds: float, *, durable: bool = False
-    ) -> Exception | None:
+    async def _handed_over(self, voted: Voted) -> Exception | None:
         """Wait for the writer thread's word.
 
         Raises:
@@ -86,41 +134,46 @@ class Recorder:
         """
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Exception | None] = loop.create_future()
-        count = _counting(kind)
 
         def tell(error: Exception | None) -> None:
+            _count("voted", error)
             if not told.done():
                 told.set_result(error)
 
         def written(error: Exception | None) -> None:
-            count(error)
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(tell, error)
 
-        self._spool.offer(record.encode(one), durable=durable, written=written)
-        timer = loop.call_later(seconds, _expire, told)
-        try:
+        self._spool.offer(record.encode(voted), durable=True, written=written)
+        async with asyncio.timeout(self._vote_wait_seconds):
             return await told
-        finally:
-            timer.cancel()
 
 
-def _expire(told: asyncio.Future[Exception | None]) -> None:
-    if not told.done():
-        told.set_exception(TimeoutError())
+def _settle(batch: _Batch, errors: Sequence[Exception | None]) -> None:
+    for kind, error in zip(batch.kinds, errors, strict=True):
+        _count(kind, error)
+    batch.let_go()
 
 
-def _counting(kind: str) -> Callable[[Exception | None], None]:
-    return _COUNTERS[kind]
+def _expire_batch(batch: _Batch) -> None:
+    late = batch.let_go()
+    if late:
+        telemetry.CAPTURE_LATE.inc(late)
 
 
-def _counter(kind: str) -> Callable[[Exception | None], None]:
-    recorded = telemetry.RECORDS.labels(kind, "recorded")
-    shed = telemetry.RECORDS.labels(kind, "shed")
-    return lambda error: (recorded if error is None else shed).inc()
+def _count(kind: str, error: Exception | None) -> None:
+    recorded, shed = _COUNTERS[kind]
+    if error is None:
+        recorded.inc()
+    else:
+        shed.inc()
+        log.debug("record_shed", reason=str(error))
 
 
-_COUNTERS = {kind: _counter(kind) for kind in ("opened", "closed", "voted")}
+_COUNTERS = {
+    kind: tuple(telemetry.RECORDS.labels(kind, result) for result in ("recorded", "shed"))
+    for kind in ("opened", "closed", "voted")
+}
 
 
 def _broken(kind: str, error: Exception) -> None:

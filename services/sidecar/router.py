@@ -2,8 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import msgspec
 
@@ -28,7 +27,7 @@ class Convergence(Protocol):
 class Ticket:
     """One request's place in the count of the release that answers it.
 
-    A context: the place is given up exactly once, when the context ends.
+    The place is given up exactly once, by ``leave``.
 
     Attributes:
         pick: What the request was assigned to.
@@ -39,30 +38,26 @@ class Ticket:
         self._in_flight = in_flight
         self.pick = pick
         self.served = pick.served
+        self._left = False
         in_flight[pick.served.release] += 1
 
     def move(self, served: Served) -> None:
         """Let another release answer."""
         self._in_flight[served.release] += 1
-        self._leave()
+        self._give_up()
         self.served = served
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Give the place up. Safe to call twice."""
+        if not self._left:
+            self._left = True
+            self._give_up()
+
+    def _give_up(self) -> None:
         release = self.served.release
         self._in_flight[release] -= 1
         if not self._in_flight[release]:
             del self._in_flight[release]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._leave()
 
 
 class _Remembered(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from feedbackloop.capture.votes import SIGNALS, Vote
 from feedbackloop.errors import RequestError
 from services import telemetry
+from services.sidecar.body import read_json
 from services.sidecar.feedback import Accepted, Asking, Feedback
 from services.sidecar.parts import Parts
-from services.sidecar.proxy import read_json
 from services.sidecar.readiness import Readiness
 
 _VOTE_BYTES = 2**20

@@ -2,13 +2,13 @@
 
 import asyncio
 import itertools
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import uvicorn
 
 from feedbackloop.capture import record
 from feedbackloop.capture.identity import TenantKeys
@@ -17,8 +17,9 @@ from feedbackloop.events import Alias, TenantId
 from feedbackloop.log.memory import MemorySpool
 from feedbackloop.log.port import Frame, Spool
 from services.apikeys import ApiKeys
-from services.sidecar.app import Public, make_admin
+from services.sidecar.app import make_admin, make_front
 from services.sidecar.caller import Identities
+from services.sidecar.front import Front, FrontLimits
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged
 from services.sidecar.recording import Recorder
@@ -163,6 +164,7 @@ async def a_world(
     keys_required: bool = False,
     wait_seconds: float = 5.0,
     up: bool = True,
+    limits: FrontLimits | None = None,
 ) -> AsyncIterator[World]:
     """Run a sidecar before a stub; ``up`` is whether the stub listens."""
     stub = Stub(socket=folder / "vllm.sock")
@@ -184,7 +186,7 @@ async def a_world(
         max_body_bytes=2**20,
         passed_on=frozenset({"/v1/embeddings"}),
     )
-    async with server, _listening(stub, up=up), _serving(Public(parts), folder / "p.sock") as url:
+    async with server, _listening(stub, up=up), _serving(make_front(parts, limits)) as url:
         admin = httpx.ASGITransport(make_admin(parts))
         async with (
             httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client,
@@ -204,40 +206,12 @@ async def _listening(stub: Stub, *, up: bool) -> AsyncIterator[None]:
         yield
 
 
-class _Server(uvicorn.Server):
-    """A server that tells when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    async def startup(self, sockets: object = None) -> None:
-        assert sockets is None
-        await super().startup()
-        self.up.set()
-
-
 @asynccontextmanager
-async def _serving(app: object, socket: Path) -> AsyncIterator[str]:
-    del socket
-    server = _Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]  # uvicorn's type is narrower than ASGI
-            host="127.0.0.1",
-            port=0,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=1,
-        )
-    )
-    task = asyncio.create_task(server._serve())  # noqa: SLF001  # serve() takes the signals over
-    await server.up.wait()
-    port = server.servers[0].sockets[0].getsockname()[1]
+async def _serving(front: Front) -> AsyncIterator[str]:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    await front.listen(listener)
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await task
+        await front.drain(0)

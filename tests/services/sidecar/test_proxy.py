@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ class BrokenSpool(MemorySpool):
     def offer(self, payload: bytes, **how: Any) -> None:
         raise RuntimeError(len(payload), how)
 
+    def offer_all(self, payloads: Sequence[bytes], **how: Any) -> None:
+        raise RuntimeError(len(payloads), how)
+
 
 class SilentSpool(MemorySpool):
     """A spool whose disk is frozen: it never says whether anything was written."""
@@ -48,6 +51,15 @@ class SilentSpool(MemorySpool):
     ) -> None:
         del written
         super().offer(payload, durable=durable)
+
+    def offer_all(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        written: Callable[[Sequence[Exception | None]], None],
+    ) -> None:
+        del written
+        super().offer_all(payloads, written=lambda _: None)
 
 
 def closed(world: World) -> Closed:

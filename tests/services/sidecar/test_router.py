@@ -89,7 +89,7 @@ def test_who_came_also_left(visits: list[tuple[str, bool]]) -> None:
     assert sum(router.counts().values()) == len(visits)
 
     for ticket in tickets:
-        ticket.__exit__(None, None, None)
+        ticket.leave()
 
     assert router.counts() == {}
 
