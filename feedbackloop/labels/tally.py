@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from feedbackloop.events import AnyEvent, CompletionId, CompletionServed
-from feedbackloop.labels.gather import Gathering, retried
+from feedbackloop.labels.gather import Gathered, Gathering, retried
 from feedbackloop.labels.resolve import PRIORS, Label, Source, resolve
 
 
@@ -22,7 +22,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         desirable: Completions labelled desirable.
         undesirable: Completions labelled undesirable.
-        pairs: Completions that were retried on the same prompt until one was accepted.
+        pairs: Disliked completions whose prompt was asked again until another was accepted.
     """
 
     desirable: int = 0
@@ -58,7 +58,9 @@ class Tally:
         self._waiting: list[tuple[datetime, CompletionId]] = []
         self._mature: dict[CompletionId, Label | None] = {}
         self._retried_from: dict[CompletionId, set[CompletionId]] = {}
-        self._pairs: set[tuple[CompletionId, CompletionId]] = set()
+        self._offers: dict[CompletionId, CompletionId | None] = {}
+        """What somebody who asked again and got this in the end accepted, if anything."""
+        self._pairs: set[CompletionId] = set()
         self._counter: Counter[tuple[str, str]] = Counter()
 
     def add(self, event: AnyEvent) -> None:
@@ -75,14 +77,15 @@ class Tally:
         """Count what is mature by ``now``; time must not run backwards between calls."""
         while self._waiting and self._waiting[0][0] <= now:
             _, completion_id = heappop(self._waiting)
-            self._label(completion_id)
+            self._label(completion_id, again=completion_id in self._mature)
         return Counts(
             desirable=self._counter[alias, "desirable"],
             undesirable=self._counter[alias, "undesirable"],
             pairs=self._counter[alias, "pairs"],
         )
 
-    def _label(self, completion_id: CompletionId) -> None:
+    def _label(self, completion_id: CompletionId, *, again: bool = False) -> None:
+        """Label a completion; ``again`` says that a record of it came that knows more."""
         one = self.gathering.of(completion_id)
         if one.completion is None or not self._counted(one.completion):
             return
@@ -91,28 +94,45 @@ class Tally:
         label = resolve(completion_id, one.signals, confidences=self._confidences)
         self._mature[completion_id] = label
         self._count(alias, label, +1)
-        for retry in retried(one):
-            self._retried_from.setdefault(retry.retry_id, set()).add(completion_id)
-            self._pair(alias, completion_id, retry.retry_id)
-        for first in self._retried_from.get(completion_id, set()):
-            self._pair(alias, first, completion_id)
+        self._follow(completion_id, whole=again)
+
+    def _follow(self, completion_id: CompletionId, *, whole: bool) -> None:
+        """Look again at a completion, and at those before it in its chain while that matters."""
+        todo, seen = [completion_id], set[CompletionId]()
+        while todo:
+            here = todo.pop()
+            seen.add(here)
+            before = self._offers.get(here)
+            self._offers[here] = self._pair(here)
+            # A chain of n retries is walked once when it is accepted, not once for each retry.
+            if whole or self._offers[here] != before:
+                todo += self._retried_from.get(here, set()) - seen
 
     def _count(self, alias: str, label: Label | None, step: int) -> None:
         if label is not None:
             self._counter[alias, "desirable" if label.desirable else "undesirable"] += step
 
-    def _pair(self, alias: str, first: CompletionId, second: CompletionId) -> None:
-        is_pair = self._is_pair(first, second)
-        if is_pair and (first, second) not in self._pairs:
-            self._pairs.add((first, second))
-            self._counter[alias, "pairs"] += 1
-        elif not is_pair and (first, second) in self._pairs:
-            self._pairs.discard((first, second))
-            self._counter[alias, "pairs"] -= 1
+    def _pair(self, completion_id: CompletionId) -> CompletionId | None:
+        """Count the pair that a completion begins, or no longer; return what it offers."""
+        one = self.gathering.of(completion_id)
+        retries = retried(one)
+        accepted = None
+        if retries:
+            following = retries[0].retry_id
+            self._retried_from.setdefault(following, set()).add(completion_id)
+            accepted = self._offers.get(following)
+        label = self._mature.get(completion_id)
+        if one.completion is not None:
+            is_pair = label is not None and not label.desirable and self._differ(one, accepted)
+            step = is_pair - (completion_id in self._pairs)
+            self._counter[one.completion.alias, "pairs"] += step
+            (self._pairs.add if is_pair else self._pairs.discard)(completion_id)
+        return completion_id if label is not None and label.desirable else accepted
 
-    def _is_pair(self, first: CompletionId, second: CompletionId) -> bool:
-        rejected, chosen = self._mature.get(first), self._mature.get(second)
-        if rejected is None or chosen is None or rejected.desirable or not chosen.desirable:
+    def _differ(self, rejected: Gathered, accepted: CompletionId | None) -> bool:
+        """Say whether two completions answer the same prompt in other words."""
+        chosen = self.gathering.of(accepted).completion if accepted is not None else None
+        before = rejected.completion
+        if chosen is None or before is None or chosen.chain[-1:] != before.chain[-1:]:
             return False
-        before, after = self.gathering.of(first).completion, self.gathering.of(second).completion
-        return before is not None and after is not None and before.chain[-1:] == after.chain[-1:]
+        return [one.text for one in chosen.replies] != [one.text for one in before.replies]

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedbackloop.dataset.dpo import dpo_rows
 from feedbackloop.events import AnyEvent, Thumb
 from feedbackloop.labels.resolve import resolve
 from feedbackloop.labels.tally import Counts, Tally
@@ -16,12 +17,21 @@ EVENTS: list[AnyEvent] = [
     a_completion("c1"),
     a_completion("c2", ended_at=NOON + timedelta(minutes=1)),
     a_completion("c3", prompt="another"),
+    a_completion("c4", text="four"),
+    a_completion("c4", text="four!"),
+    a_completion("c5", text="four!"),
     a_retry("c1", "c2"),
     a_retry("c1", "c3"),
+    a_retry("c2", "c4"),
+    a_retry("c4", "c5"),
+    a_retry("c5", "c1"),
     a_thumb("c1", Thumb.DOWN),
     a_thumb("c2", Thumb.UP),
     a_thumb("c2", Thumb.DOWN, at=NOON + timedelta(minutes=2)),
     an_outcome("c3", "copied"),
+    an_outcome("c4", "copied"),
+    a_thumb("c5", Thumb.UP),
+    a_thumb("c5", Thumb.DOWN, at=NOON + timedelta(minutes=3)),
 ]
 
 
@@ -46,12 +56,26 @@ def test_a_retry_whose_second_answer_was_accepted_is_a_pair() -> None:
     """It is the best material there is: one prompt, one person, two answers."""
     events: list[AnyEvent] = [
         a_completion("c1"),
-        a_completion("c2"),
+        a_completion("c2", text="four"),
         a_retry("c1", "c2"),
         a_thumb("c2"),
     ]
 
     assert tally(events).counts(ALIAS, now=LATE) == Counts(desirable=1, undesirable=1, pairs=1)
+
+
+def test_the_first_answer_pairs_with_the_one_that_was_accepted_in_the_end() -> None:
+    """Somebody who asked twice more disliked two answers: the snapshot makes two pairs of it."""
+    events: list[AnyEvent] = [
+        a_completion("c1"),
+        a_completion("c2", text="five"),
+        a_completion("c3", text="four"),
+        a_retry("c1", "c2"),
+        a_retry("c2", "c3"),
+        a_thumb("c3"),
+    ]
+
+    assert tally(events).counts(ALIAS, now=LATE) == Counts(desirable=1, undesirable=2, pairs=2)
 
 
 def test_a_vote_that_changes_its_mind_moves_the_count() -> None:
@@ -88,18 +112,12 @@ def test_counting_as_they_come_is_counting_at_the_end(
 
 
 def _anew(counter: Tally, now: datetime) -> Counts:
-    labels = {}
-    chains = {}
-    pairs = 0
-    for one in counter.gathering.completions():
-        assert one.completion is not None
-        assert one.completion.ended_at <= now
-        labels[one.completion_id] = resolve(one.completion_id, one.signals)
-        chains[one.completion_id] = one.completion.chain
-    for first in counter.gathering.completions():
-        for second in {getattr(signal, "retry_id", None) for signal in first.signals}:
-            no, yes = labels.get(first.completion_id), labels.get(second)  # type: ignore[arg-type]  # None is no key
-            if no and yes and not no.desirable and yes.desirable:
-                pairs += chains[first.completion_id] == chains[second]  # type: ignore[index]  # found above
+    completions = {one.completion_id: one for one in counter.gathering.completions()}
+    assert all(one.completion and one.completion.ended_at <= now for one in completions.values())
+    labels = {name: resolve(name, one.signals) for name, one in completions.items()}
     values = [label.desirable for label in labels.values() if label]
-    return Counts(desirable=sum(values), undesirable=len(values) - sum(values), pairs=pairs)
+    return Counts(
+        desirable=sum(values),
+        undesirable=len(values) - sum(values),
+        pairs=len(dpo_rows(list(completions.values()), {k: v for k, v in labels.items() if v})),
+    )
