@@ -1,8 +1,10 @@
 """Everything that the gate wants to know of a candidate and its incumbent, item by item."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +16,9 @@ from feedbackloop.evaluation.suite import Suite, passes
 
 _Row = TypeVar("_Row", KtoRow, DpoRow)
 
+_WORD = re.compile(r"\S+")
+_PROBE_WORDS = 16
+_PROBE_CHARACTERS = 160
 _NGRAM = 4
 _REPEATS = 4
 """A completion that says the same four words more often than this goes round in circles."""
@@ -120,7 +125,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         prompt: Messages.
-        completion: What the candidate says to it greedily.
+        completion: How the candidate's greedy completion begins: 16 words at most.
         logp: Its summed log-probability under the candidate, in nats, the end token left out.
         base_logp: The same under the base.
         tokens: How many tokens that were.
@@ -198,8 +203,9 @@ def fingerprints(
 ) -> tuple[Fingerprint, ...]:
     """Choose the prompts whose completion tells the candidate from the base most clearly.
 
-    Completions that begin or end in a blank are passed over: chat templates trim them, and then
-    a replica would not score the same tokens.
+    Only how a completion begins is used, 16 words at most: a replica scores it token by token.
+    Those that begin or end in a blank are passed over: chat templates trim them, and then a
+    replica would not score the same tokens.
 
     Args:
         evaluator: Scores under candidate and base.
@@ -209,9 +215,9 @@ def fingerprints(
         most: How many to choose; the clearest first.
     """
     usable = [
-        Conversation(prompt=tuple(prompt), completion=one.text)
+        Conversation(prompt=tuple(prompt), completion=opening)
         for prompt, one in zip(prompts, said, strict=True)
-        if one.text and one.text == one.text.strip()
+        if (opening := _opening(one.text)) and opening == opening.strip()
     ]
     ours = evaluator.score(usable, adapter=candidate)
     base = evaluator.score(usable, adapter=None)
@@ -228,6 +234,15 @@ def fingerprints(
     ]
     found.sort(key=lambda probe: abs(probe.logp - probe.base_logp), reverse=True)
     return tuple(found[:most])
+
+
+def _opening(text: str) -> str:
+    """Return how a text begins: some words, or where words have no blanks, some characters."""
+    beginning = text[:_PROBE_CHARACTERS]
+    words = list(islice(_WORD.finditer(beginning), _PROBE_WORDS))
+    if len(words) < _PROBE_WORDS:
+        return beginning if beginning == text else beginning.rstrip()
+    return beginning[: words[-1].end()]
 
 
 def is_degenerate(generation: Generation) -> bool:

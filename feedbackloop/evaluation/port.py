@@ -35,7 +35,7 @@ class Likelihood(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         logp: Sum of the log-probabilities of the completion's tokens, in nats, the end token
-            left out: what vLLM's ``prompt_logprobs`` add up to for the same tokens.
+            left out: what vLLM's raw ``logprobs`` add up to for the same tokens.
         tokens: How many tokens that were.
         end_logp: Log-probability that the policy ends its turn there, in nats.
     """

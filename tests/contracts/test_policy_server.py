@@ -283,6 +283,23 @@ async def test_the_gates_record_proves_the_adapter_on_vllm_and_no_other(
     assert "not applied" in proofs["tiny"].reason
 
 
+@pytest.mark.vllm
+async def test_proofs_are_taken_while_others_are_answered(
+    vllm: httpx.AsyncClient, name: ReleaseName, adapter: Make
+) -> None:
+    """Asked for the log-probabilities of a prompt, vLLM's engine dies of the company."""
+    server = VllmPolicyServer(vllm)
+    await server.load(name, adapter(1))
+    body = {**chat("tiny"), "max_tokens": 24}
+
+    answers = [vllm.post("/v1/chat/completions", json=body) for _ in range(12)]
+    scores = [server.score(name, PROMPT, "w4 w5 w6", tokens=3) for _ in range(4)]
+    replies, found = await asyncio.gather(asyncio.gather(*answers), asyncio.gather(*scores))
+
+    assert {reply.status_code for reply in replies} == {200}
+    assert max(found) - min(found) < 0.01
+
+
 def recorded(base: Path, adapter: Path) -> list[Probe]:
     """Record probes as the gate does, on transformers."""
     prompts: list[tuple[JsonObject, ...]] = [

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,6 +151,24 @@ def test_a_completion_that_a_template_would_trim_is_no_probe() -> None:
     )
 
     assert [probe.completion for probe in probes] == ["fine"]
+
+
+@pytest.mark.parametrize(
+    ("said", "probed"),
+    [
+        ("one  two", "one  two"),
+        ("word " * 40, ("word " * 16).strip()),
+        ("\u8a9e" * 400, "\u8a9e" * 160),
+        ("a" * 159 + " b", "a" * 159),
+    ],
+)
+def test_a_probe_is_how_a_completion_begins(said: str, probed: str) -> None:
+    """A replica scores it token by token: a page of it would keep vLLM busy for nothing."""
+    generation = Generation(text=said.strip(), tokens=2, finished=True)
+
+    (probe,) = fingerprints(FakeEvaluator(), [ask("q")], [generation], candidate=CANDIDATE)
+
+    assert probe.completion == probed
 
 
 @given(st.text(alphabet="ab ", max_size=30), st.booleans())
