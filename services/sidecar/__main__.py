@@ -104,6 +104,7 @@ def make_parts(settings: Settings, keyring: LiveKeyring, spool: Spool, server: U
         readiness=Readiness(convergence, guarded=guarded),
         clock=time.time_ns,
         max_body_bytes=settings.sidecar.max_body_bytes,
+        scores_prompts=not guarded,
         passed_on=frozenset(settings.sidecar.passed_on),
     )
 

@@ -26,6 +26,9 @@ class _Request(msgspec.Struct):
     stream: bool | None = None
     n: msgspec.Raw = _NOTHING
     prompt: msgspec.Raw = _NOTHING
+    prompt_logprobs: int | None = None
+    echo: bool | None = None
+    logprobs: bool | int | None = None
 
 
 class _ChatRequest(_Request, kw_only=True):
@@ -44,6 +47,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         opening: The messages that a conversation is known by: all that come before the first
             user turn, and that turn.
         choices: How many choices the reply will have; 0 if that cannot be told.
+        scores_prompt: The field that asks how likely the prompt is; empty if none does.
     """
 
     model: str
@@ -51,6 +55,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool
     opening: tuple[JsonObject, ...]
     choices: int = 1
+    scores_prompt: str = ""
 
 
 def read(body: bytes, endpoint: Endpoint) -> Asked:
@@ -84,6 +89,7 @@ def _asked(request: _Request, opening: tuple[JsonObject, ...], *, prompts: int) 
         streamed=bool(request.stream),
         opening=opening,
         choices=prompts if request.n is _NOTHING else prompts * _number(request.n),
+        scores_prompt=_scores_prompt(request),
     )
 
 
@@ -109,3 +115,10 @@ def _opening(messages: list[_Message]) -> tuple[JsonObject, ...]:
         if message.role == "user":
             break
     return tuple(opening)
+
+
+def _scores_prompt(request: _Request) -> str:
+    if request.prompt_logprobs is not None:
+        return "prompt_logprobs"
+    # OpenAI's older way of asking for the same.
+    return "echo" if request.echo and request.logprobs is not None else ""

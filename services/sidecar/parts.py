@@ -23,6 +23,9 @@ class Parts:
         server: The vLLM behind it.
         max_body_bytes: Largest request body.
         passed_on: OpenAI's routes that are passed on and not recorded.
+        scores_prompts: Whether the upstream may be asked how likely a prompt is. vLLM with
+            adapters may not: its engine dies of it as soon as others are answered at the same
+            time (vllm-project/vllm#16668).
     """
 
     name: str
@@ -36,3 +39,4 @@ class Parts:
     clock: Clock
     max_body_bytes: int
     passed_on: frozenset[str] = frozenset()
+    scores_prompts: bool = False

@@ -65,6 +65,8 @@ class Proxy:
         body = request.body()
         endpoint = ENDPOINTS[request.path]
         said = asked.read(body, endpoint)
+        if said.scores_prompt and not self._parts.scores_prompts:
+            raise _prompt_scored(said.scores_prompt)
         who = self._identities.identify(caller.tenant, headers, said)
         alias = Alias(said.model)
         ticket = self._router.admit(alias, who.unit, who.conversation)
@@ -108,3 +110,12 @@ def _head(headers: Mapping[str, str], receipt: str) -> bytes:
     lines = [f"{name}: {headers[name]}\r\n" for name in _PASSED_ON if name in headers]
     lines.append(f"content-type: application/json\r\nx-request-id: {receipt}\r\n")
     return "".join(lines).encode("latin-1")
+
+
+def _prompt_scored(param: str) -> RequestError:
+    return RequestError(
+        f"{param}: log-probabilities of the prompt are not served beside adapters",
+        status=400,
+        param=param,
+        code="unsupported_parameter",
+    )

@@ -204,6 +204,33 @@ async def test_a_bad_request_is_refused_and_leaves_no_trace(
     assert (world.records(), world.stub.requests) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("path", "asked", "param"),
+    [
+        (CHAT, {**HELLO, "prompt_logprobs": 0}, "prompt_logprobs"),
+        ("/v1/completions", {"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
+    ],
+)
+async def test_what_would_kill_vllm_does_not_reach_it(
+    world: World, path: str, asked: dict[str, object], param: str
+) -> None:
+    """With adapters its engine dies of this question as soon as it answers somebody else, too."""
+    reply = await world.client.post(path, json={"model": "assistant", **asked})
+
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+    assert world.stub.requests == []
+
+
+@pytest.mark.parametrize("asked", [{"echo": True}, {"logprobs": 1}, {"prompt_logprobs": None}])
+async def test_what_is_harmless_passes(world: World, asked: dict[str, object]) -> None:
+    """Only a question about the prompt's own log-probabilities is refused."""
+    body = {"model": "assistant", "prompt": "a", **asked}
+
+    reply = await world.client.post("/v1/completions", json=body)
+
+    assert reply.status_code == 200
+
+
 async def test_another_content_type_is_refused(world: World) -> None:
     """A form that a browser sends across sites is not JSON."""
     reply = await world.client.post(CHAT, content=b"{}", headers={"content-type": "text/plain"})
