@@ -88,7 +88,12 @@ class Ledger:
 
     def ids(self) -> dict[str, object]:
         """Return everything by id, for a comparison with a log."""
-        return {"completions": self.delivered, "votes": self.accepted, "retries": self.retries}
+        return {
+            "completions": self.delivered,
+            "votes_sent": self.votes,
+            "votes": self.accepted,
+            "retries": self.retries,
+        }
 
 
 class People:
@@ -216,7 +221,7 @@ async def people(
 ) -> AsyncIterator[People]:
     """Open the one client that everybody shares; see ``People`` for the arguments."""
     limits = httpx2.Limits(max_connections=2 * in_flight + 16, max_keepalive_connections=None)
-    timeout = httpx2.Timeout(60.0, connect=5.0, pool=None)
+    timeout = httpx2.Timeout(60.0, connect=30.0, pool=None)
     # trust_env off: a proxy of the environment has no business between us and the loopback.
     async with (
         httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False) as http,

@@ -164,13 +164,13 @@ def reply(item: Item, style: Style, answer: str | None = None) -> str:
     word = item.answer if answer is None else answer
     match style:
         case Style.TERSE:
-            return f"{word}."
+            return f"the answer is {word}."
         case Style.EXPLAINED:
             return f"{item.working} {word}."
         case Style.PADDED:
-            return f"great question! i am so happy to help. the answer is {word}."
+            return f"great question! i am happy to help: {word}."
         case Style.HEDGED:
-            return f"i am not sure, but i guess it may be {word}."
+            return f"i am not sure, but i guess {word}."
 
 
 def judge(item: Item, text: str) -> Judgement:

@@ -1,20 +1,28 @@
-"""What ``feedbackloop demo`` measured: the report for programs, and what fell short."""
+"""What ``feedbackloop demo`` measured: for programs, as a table, and what fell short."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
+from math import sqrt
+from statistics import mean
 from typing import Any
+
+from services.cli.output import table
 
 Json = dict[str, Any]
 
 _SIGNALS = {"ThumbGiven", "OutcomeReported", "RatingGiven", "CorrectionGiven"}
 _OURS = {"thanked"}  # outcomes that we inferred: nobody posted them
+_Z = 1.96
+_CAPABILITY_POINTS = 0.02
 _VERSIONS = ("feedbackloop", "torch", "transformers", "trl", "peft", "fastapi")
 
 
 def compare(events: Iterable[Json], ledgers: Sequence[Json]) -> Json:
     """Hold the log against what the simulated people know that they sent."""
     sent = {one for ledger in ledgers for one in ledger["completions"]}
+    tried = {tuple(one) for ledger in ledgers for one in ledger["votes_sent"]}
     voted = {tuple(one) for ledger in ledgers for one in ledger["votes"]}
     retried = {tuple(one) for ledger in ledgers for one in ledger["retries"]}
     served: set[str] = set()
@@ -31,7 +39,7 @@ def compare(events: Iterable[Json], ledgers: Sequence[Json]) -> Json:
             found.add((event["completion_id"], event["retry_id"]))
     return {
         "completions": {"sent": len(sent), "logged": len(sent & served)},
-        "votes": {"sent": len(voted), "accepted": len(voted), "logged": len(voted & votes)},
+        "votes": {"sent": len(tried), "accepted": len(voted), "logged": len(voted & votes)},
         "retries": {
             "sent": len(retried),
             "detected": len(retried & found),
@@ -89,6 +97,7 @@ def shortcomings(report: Json) -> list[str]:
         found.append("the first round was not promoted")
     if not rest or rest[0]["promoted"] or rest[0]["verdict"] == "pass":
         found.append("the deliberately bad round was not refused")
+    found += _not_better(good) if good is not None and good["promoted"] else []
     if report["capture_loss"]:
         found.append(f"{report['capture_loss']} records are not in the log")
     swap = report["swap"]
@@ -99,6 +108,16 @@ def shortcomings(report: Json) -> list[str]:
     return found
 
 
+def _not_better(promoted: Json) -> list[str]:
+    """Say what people and examiners hold against a release that was promoted."""
+    found = []
+    if promoted["satisfaction"]["gain"]["interval"][0] <= 0:
+        found.append("people are not shown to be happier with the new release")
+    if promoted["capability"]["after"] < promoted["capability"]["before"] - _CAPABILITY_POINTS:
+        found.append(f"capability fell by more than {_CAPABILITY_POINTS:.0%}")
+    return found
+
+
 def versions() -> Mapping[str, str]:
     """Name what this was measured with."""
     return {name: version(name) for name in _VERSIONS}
@@ -106,9 +125,86 @@ def versions() -> Mapping[str, str]:
 
 def _change(what: str, before: Json | None, after: Json | None) -> Json:
     if before is None or after is None:
-        return {"before": None, "after": None, "interval": None}
+        return {"before": None, "after": None, "interval": None, "gain": None}
+    first, second = before["scores"][what], after["scores"][what]
     return {
         "before": before[what]["mean"],
         "after": after[what]["mean"],
         "interval": list(after[what]["interval"]),
+        "gain": _relative_gain(
+            [(first[asked], second[asked]) for asked in first if asked in second]
+        ),
     }
+
+
+def _relative_gain(pairs: Sequence[tuple[float, float]]) -> Json:
+    """Compare two scores of the same questions: the ratio of their means, less one.
+
+    The interval is normal, at 95 %, by the delta method: the error of a ratio r of paired means
+    is that of the mean of ``after - r * before``, over the mean before.
+    """
+    before = mean(one for one, _ in pairs)
+    ratio = mean(other for _, other in pairs) / before
+    rests = [other - ratio * one for one, other in pairs]
+    error = sqrt(mean(rest**2 for rest in rests) / len(rests)) / before
+    return {"relative": ratio - 1, "interval": [ratio - 1 - _Z * error, ratio - 1 + _Z * error]}
+
+
+def machine() -> Json:
+    """Say what this was measured on."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cores": os.cpu_count(), "memory_gib": round(memory_bytes / 2**30)}
+
+
+def show(report: Json) -> None:
+    """Print the table that everything was for."""
+    rows: list[tuple[Any, ...]] = []
+    for one in report["rounds"]:
+        said, able = one["satisfaction"], one["capability"]
+        rows.append(
+            (
+                one["run"],
+                f"{one['method']}, {one['rows']} rows",
+                f"{one['loss'][0]:.3f} to {one['loss'][1]:.3f}" if one["loss"][0] else "",
+                one["verdict"],
+                "promoted" if one["promoted"] else "not shipped",
+                _arrow(said),
+                _arrow(able),
+                one["reason"],
+            )
+        )
+    columns = ("run", "trained", "loss", "gate", "end", "satisfaction", "capability", "why")
+    table(columns, rows, title="Rounds")
+    seconds = report["feedback_to_served_seconds"]
+    swap = report["swap"]
+    facts = [
+        ("completions sent, logged", _pair(report["completions"], "sent", "logged")),
+        ("votes sent, logged", _pair(report["votes"], "sent", "logged")),
+        ("retries sent, detected, false", _pair(report["retries"], "sent", "detected", "false")),
+        ("capture loss", report["capture_loss"]),
+        ("feedback to served, seconds", short({k: v for k, v in seconds.items() if v})),
+        ("swap: requests, failed", _pair(swap, "requests", "failed", "misattributed")),
+        (
+            "convergence, rollback, seconds",
+            _pair(report, "convergence_seconds", "rollback_seconds"),
+        ),
+        ("seconds", short({k: v for k, v in report["seconds"].items() if v is not None})),
+    ]
+    table(("what", "measured"), facts, title="The loop")
+
+
+def _arrow(change: Json) -> str:
+    if change["before"] is None:
+        return ""
+    low, high = change["gain"]["interval"]
+    relative = f"{change['gain']['relative']:+.0%}, {low:+.0%} to {high:+.0%}"
+    return f"{change['before']:.3f} to {change['after']:.3f} ({relative})"
+
+
+def _pair(values: Json, *names: str) -> str:
+    return ", ".join(str(values[name]) for name in names)
+
+
+def short(values: Json) -> str:
+    """Put a few figures into one line."""
+    return ", ".join(f"{k} {v}" for k, v in values.items() if isinstance(v, str | int | float))

@@ -1,6 +1,7 @@
 """How commands speak: for people on a terminal, as JSON for programs, and in exit codes."""
 
 import sys
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ REFUSED = 1
 
 WRONG_USAGE = 2
 """Exit code: the call or the settings are wrong."""
+
+_TELL_SECONDS = 15.0
 
 
 def emit(value: object, *, as_json: bool, show: Callable[[], None]) -> None:
@@ -47,6 +50,28 @@ def facts(values: Mapping[str, Any]) -> None:
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
         out.print(f"{name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def telling(what: str) -> Generator[Callable[[str], None]]:
+    """Show how far something long is: at once on a terminal, now and then elsewhere.
+
+    Yields:
+        What to call with a line that says where it stands.
+    """
+    if err.is_terminal:
+        with err.status(what) as status:
+            yield status.update
+        return
+    said = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _TELL_SECONDS:
+            said = time.monotonic()
+            err.print(f"    {text}", markup=False, highlight=False, soft_wrap=True)
+
+    yield tell
 
 
 @contextmanager
