@@ -1,5 +1,6 @@
 """The whole loop with nothing played: vLLM serves, TRL trains, people call over HTTP."""
 
+import contextlib
 import json
 import os
 import signal
@@ -51,6 +52,7 @@ class House:
             "SIDECAR__CONVERGE_SECONDS": "0.2",
             "SCHEDULER__BIND": self.scheduler,
             "SCHEDULER__TICK_SECONDS": "0.5",
+            "SCHEDULER__LEASE_SECONDS": "5",
             "VLLM__DTYPE": "float32",
             "VLLM__MAX_MODEL_LEN": "64",
             "LABELS__WATERMARK_SECONDS": "1",
@@ -73,7 +75,7 @@ class House:
             timeout=_PATIENCE_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, done.stderr + self._last_words()
+        assert done.returncode == 0, done.stderr + self.last_words()
         return done.stdout
 
     def up(self) -> None:
@@ -101,9 +103,19 @@ class House:
         pids: list[int] = [one["pid"] for one in state["processes"] if one["name"] == name]
         return pids[0]
 
+    def trainers(self) -> set[int]:
+        """Return the processes of steps that run now."""
+        found = set()
+        for file in self.home.glob("runs/*/*/attempt-*/process.json"):
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(json.loads(file.read_text())["pid"])
+                if b"services.trainer" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(pid)
+        return found
+
     def wait_until_ready(self) -> None:
         """Wait until the sidecar would be sent traffic."""
-        eventually(self._is_ready, self._last_words)
+        eventually(self._is_ready, self.last_words)
 
     def _is_ready(self) -> bool:
         try:
@@ -111,7 +123,14 @@ class House:
         except httpx.HTTPError:
             return False
 
-    def _last_words(self) -> str:
+    def leads(self) -> bool:
+        """Say whether the scheduler answers."""
+        try:
+            return httpx.get(f"http://{self.scheduler}/readyz", timeout=5).is_success
+        except httpx.HTTPError:
+            return False
+
+    def last_words(self) -> str:
         logs = sorted((self.home / "run").glob("*.log"))
         return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs)
 
@@ -183,11 +202,16 @@ def test_a_sidecar_that_is_killed_loses_nothing_and_comes_back(
     )
 
 
-def test_a_run_comes_to_a_named_end_with_a_reason(house: House, client: openai.OpenAI) -> None:
+def test_a_run_comes_to_a_named_end_whoever_is_killed(house: House, client: openai.OpenAI) -> None:
     """Real rows, real training, a real verdict: on random weights, that there is no evidence."""
     for n in range(300, 300 + _PEOPLE):
         completion_id = ask(client, n, streamed=False)
         assert vote(house, completion_id, "up" if n % 2 else "down") == 202
+    eventually(lambda: bool(house.trainers()), house.runs)
+    for pid in house.trainers():
+        os.kill(pid, signal.SIGKILL)
+    os.kill(house.pid("scheduler"), signal.SIGKILL)
+    eventually(house.leads, house.last_words)
     deadline = time.monotonic() + _PATIENCE_SECONDS
 
     while not (
@@ -200,6 +224,8 @@ def test_a_run_comes_to_a_named_end_with_a_reason(house: House, client: openai.O
     assert run["state"] in ("refused", "promoted"), run["reason"]
     assert run["reason"]
     assert set(run["facts"]) >= {"snapshot", "times"}
+    attempts = {file.parent.name for file in house.home.glob("runs/*/*/*/process.json")}
+    assert "attempt-2" in attempts
 
 
 @pytest.mark.parametrize("path", ["/adapters", "/invocations", "/v1/load_lora_adapter", "/metrics"])
