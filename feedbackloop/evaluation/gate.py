@@ -73,11 +73,16 @@ def _conjunction(checks: Sequence[Check]) -> Outcome:
 
 
 def _reason(checks: Sequence[Check], outcome: Outcome) -> str:
-    """Take the sentence of the first blocking check that decided; of a pass, preference's."""
+    """Take the sentence of the first blocking check that decided, and name the others.
+
+    Of a pass it is preference's.
+    """
     deciding = [check for check in checks if check.blocking and check.outcome is outcome]
     if outcome is Outcome.PASS:
         deciding = [check for check in deciding if check.name.startswith("preference")]
-    return deciding[0].sentence
+        return deciding[0].sentence
+    others = ", ".join(check.name for check in deciding[1:])
+    return f"{deciding[0].sentence} The same verdict: {others}." if others else deciding[0].sentence
 
 
 def _artefact(problems: Sequence[str]) -> Check:

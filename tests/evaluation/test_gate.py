@@ -166,6 +166,14 @@ def test_a_capability_loss_of_ten_points_fails_however_much_it_pleases() -> None
     assert groups == {"easy": (200, 1.0), "hard": (200, 1.0)}
 
 
+def test_all_that_failed_is_named() -> None:
+    """Whoever asks why a round did not ship must not learn of one flaw at a time."""
+    verdict = verdict_on(FakePolicy(likes=dislikes, says=forgets(0.10)), suites=[sums(400)])
+
+    assert verdict.reason.startswith("preference.labels: ")
+    assert verdict.reason.endswith(" The same verdict: suite.sums.")
+
+
 def test_a_suite_that_does_not_block_only_reports() -> None:
     """A new suite is watched for a while before it decides."""
     suite = sums(400)
