@@ -5,6 +5,7 @@ who asks nothing else and never reacts. Intervals are normal ones at 95 %.
 """
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,10 +93,12 @@ async def examine(
 ) -> Examination:
     """Ask everything once: ``liked`` as people do, ``known`` greedily."""
     done = 0
+    # Whoever asks a second time what he asked before has retried: each time others examine.
+    board = uuid.uuid4().hex[:8]
 
     async def ask(number: int, question: Question, temperature: float) -> Reply | None:
         nonlocal done
-        user = f"examiner-{temperature:g}-{number}"
+        user = f"examiner-{board}-{temperature:g}-{number}"
         streamed = number % 2 == 1
         reply = await people.ask(
             Ask(prompt=question.prompt, user=user, streamed=streamed, temperature=temperature)

@@ -67,6 +67,7 @@ def demo(
 def _tell_the_story(one: Demo, *, first_answers: int, kills: int, seed: int) -> Json:
     _say("3/8 before", "what people think of the base, on questions that nobody trains on")
     before = one.people("measure", "before", "--seed", str(seed))
+    one.people("record", "record", *one.probes())
     _say("4/8 traffic", f"{first_answers} questions; thumbs, retries and copies come back")
     voted_at = datetime.now(UTC)
     killer = Killer(one.home, kills=kills, random=Random(seed))  # noqa: S311  # no secret
@@ -105,18 +106,16 @@ def _tell_the_story(one: Demo, *, first_answers: int, kills: int, seed: int) -> 
 def _roll_out(one: Demo, run: Json, *, seed: int) -> tuple[Json, Json]:
     """See a canary through under traffic, with requests in flight all the time."""
     # What was not measured is null: a round that is refused at the gate swaps nothing.
-    swap: Json = dict.fromkeys(("in_flight", "requests", "failed", "misattributed"))
+    swap: Json = dict.fromkeys(("in_flight", "requests", "failed", "judged", "misattributed"))
     if run["state"] != "canary":
         return run, swap
-    known = str(one.home.parent / "known.json")
-    watch = ("--watchers", "16", "--known", known, "--seed", str(seed))
     more = ("--first-answers", "0", "--seed", str(seed + 1000))
-    with one.meanwhile("watch", "watch", *watch) as watched:
+    with one.meanwhile("watch", "watch", *one.probes()) as watched:
         with one.meanwhile("traffic", "rollout", *more) as rolled_out:
             run = one.wait(_ENDED, run=run["run"])
         rolled_out()
     seen = watched()
-    swap = {name: seen[name] for name in ("in_flight", "requests", "misattributed")}
+    swap = {name: seen[name] for name in ("in_flight", "requests", "judged", "misattributed")}
     return run, {**swap, "failed": seen["failed_in_flight"]}
 
 

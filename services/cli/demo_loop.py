@@ -27,6 +27,7 @@ CLOCK_SCALE = 200
 ALIAS = "assistant"
 _POLL_SECONDS = 0.5
 _RUN_SECONDS = 420.0
+_WATCHERS = 16
 
 PROFILE = {
     "VLLM__DTYPE": "float32",
@@ -126,6 +127,11 @@ class Demo:
         found: list[Json] = json.loads(self.command("run", "list", "--json"))
         return found
 
+    def probes(self) -> tuple[str, ...]:
+        """Return what those who watch a swap ask, and where they note what each release says."""
+        known = str(self._folder / "known.json")
+        return ("--watchers", str(_WATCHERS), "--known", known, "--seed", str(self._seed))
+
     def wait(self, states: Collection[str], *, run: str | None = None) -> Json:
         """Wait until a run is in one of ``states``; show how far it is.
 
@@ -162,6 +168,7 @@ class Demo:
         if supervisor.read_state(self.home.resolve()) is not None:
             raise FeedbackLoopError(f"a loop is up in {self.home}: end it with `feedbackloop down`")
         shutil.rmtree(self.home, ignore_errors=True)
+        (self._folder / "known.json").unlink(missing_ok=True)
 
     def _where(self) -> tuple[str, ...]:
         return ("--base-url", f"http://{self._port}/v1", "--model", ALIAS)

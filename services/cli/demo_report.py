@@ -8,7 +8,7 @@ from math import sqrt
 from statistics import mean
 from typing import Any
 
-from services.cli.output import table
+from services.cli.output import out, table
 
 Json = dict[str, Any]
 
@@ -103,6 +103,8 @@ def shortcomings(report: Json) -> list[str]:
     swap = report["swap"]
     if swap["failed"] is None or swap["failed"]:
         found.append(f"requests failed during the swap: {swap['failed']}")
+    if not swap["judged"]:
+        found.append("nothing tells which release answered during the swap")
     if swap["misattributed"]:
         found.append(f"{swap['misattributed']} replies name another release than answered")
     return found
@@ -158,23 +160,11 @@ def machine() -> Json:
 
 def show(report: Json) -> None:
     """Print the table that everything was for."""
-    rows: list[tuple[Any, ...]] = []
-    for one in report["rounds"]:
-        said, able = one["satisfaction"], one["capability"]
-        rows.append(
-            (
-                one["run"],
-                f"{one['method']}, {one['rows']} rows",
-                f"{one['loss'][0]:.3f} to {one['loss'][1]:.3f}" if one["loss"][0] else "",
-                one["verdict"],
-                "promoted" if one["promoted"] else "not shipped",
-                _arrow(said),
-                _arrow(able),
-                one["reason"],
-            )
-        )
-    columns = ("run", "trained", "loss", "gate", "end", "satisfaction", "capability", "why")
-    table(columns, rows, title="Rounds")
+    rounds = report["rounds"]
+    columns = ("run", "trained", "loss", "gate", "end", "satisfaction", "capability")
+    table(columns, [_row(one) for one in rounds], title="Rounds")
+    for one in rounds:
+        out.print(f"{one['run']}: {one['reason']}", markup=False, soft_wrap=True)
     seconds = report["feedback_to_served_seconds"]
     swap = report["swap"]
     facts = [
@@ -183,7 +173,10 @@ def show(report: Json) -> None:
         ("retries sent, detected, false", _pair(report["retries"], "sent", "detected", "false")),
         ("capture loss", report["capture_loss"]),
         ("feedback to served, seconds", short({k: v for k, v in seconds.items() if v})),
-        ("swap: requests, failed", _pair(swap, "requests", "failed", "misattributed")),
+        (
+            "swap: requests, failed, judged, misattributed",
+            _pair(swap, "requests", "failed", "judged", "misattributed"),
+        ),
         (
             "convergence, rollback, seconds",
             _pair(report, "convergence_seconds", "rollback_seconds"),
@@ -191,6 +184,20 @@ def show(report: Json) -> None:
         ("seconds", short({k: v for k, v in report["seconds"].items() if v is not None})),
     ]
     table(("what", "measured"), facts, title="The loop")
+
+
+def _row(one: Json) -> tuple[str | None, ...]:
+    """Put a round into one row."""
+    first, last = one["loss"]
+    return (
+        one["run"],
+        f"{one['method']}, {one['rows']} rows",
+        "" if first is None else f"{first:.3f} to {last:.3f}",
+        one["verdict"],
+        "promoted" if one["promoted"] else "not shipped",
+        _arrow(one["satisfaction"]),
+        _arrow(one["capability"]),
+    )
 
 
 def _arrow(change: Json) -> str:

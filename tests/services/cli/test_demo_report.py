@@ -38,7 +38,7 @@ def a_report(**changed: Any) -> Json:
     """A demonstration in which everything went well."""
     good = a_round()
     bad = a_round(promoted=False, verdict="fail")
-    swap = {"failed": 0, "misattributed": 0}
+    swap = {"failed": 0, "judged": 9, "misattributed": 0}
     return {"rounds": [good, bad], "capture_loss": 0, "swap": swap, **changed}
 
 
@@ -124,9 +124,10 @@ REFUSED = a_round(promoted=False, verdict="fail")
         {"rounds": [a_round(satisfaction={"gain": {"interval": [-0.1, 0.4]}}), REFUSED]},
         {"rounds": [a_round(capability={"before": 0.99, "after": 0.96}), REFUSED]},
         {"capture_loss": 1},
-        {"swap": {"failed": 1, "misattributed": 0}},
-        {"swap": {"failed": None, "misattributed": None}},
-        {"swap": {"failed": 0, "misattributed": 1}},
+        {"swap": {"failed": 1, "judged": 9, "misattributed": 0}},
+        {"swap": {"failed": None, "judged": 9, "misattributed": 0}},
+        {"swap": {"failed": 0, "judged": 0, "misattributed": 0}},
+        {"swap": {"failed": 0, "judged": 9, "misattributed": 1}},
     ],
 )
 def test_whatever_the_loop_did_not_do_is_named(changed: Json) -> None:
