@@ -92,6 +92,7 @@ class RequestError(FeedbackLoopError):
         param: The field that is wrong, if one is.
         code: OpenAI's machine-readable word, such as ``model_not_found``.
         retry_after_seconds: When to come back, for 429 and 503.
+        headers: What the answer says besides, such as OpenAI's ``x-ratelimit-*``.
     """
 
     def __init__(
@@ -102,12 +103,14 @@ class RequestError(FeedbackLoopError):
         param: str | None = None,
         code: str | None = None,
         retry_after_seconds: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.message = message
         self.status = status
         self.param = param
         self.code = code
         self.retry_after_seconds = retry_after_seconds
+        self.headers = headers or {}
         super().__init__(message)
 
 

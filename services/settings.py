@@ -13,9 +13,10 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from feedbackloop.errors import SettingsError
+from services.sections.access import Keys, Limits, Oidc
 from services.sections.learning import Canary, Dataset, Gate, Labels, Scheduler, Training
 from services.sections.log import MemoryLog, SegmentLog
-from services.sections.serving import AliasSettings, Keys, Retries, Sidecar, Vllm
+from services.sections.serving import AliasSettings, Retries, Sidecar, Vllm
 
 _PREFIX = "FEEDBACKLOOP_"
 _FILE = "SETTINGS_FILE"
@@ -41,6 +42,8 @@ class Settings(BaseSettings):
 
     log: Annotated[SegmentLog | MemoryLog, Field(discriminator="kind")] = SegmentLog()
     keys: Keys = Keys()
+    limits: Limits = Limits()
+    oidc: Oidc = Oidc()
     sidecar: Sidecar = Sidecar()
     aliases: dict[str, AliasSettings] = {}
     vllm: Vllm = Vllm()

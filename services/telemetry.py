@@ -28,6 +28,21 @@ REFUSED = Counter(
     "Requests answered by the sidecar itself with an error, before any release was chosen.",
     labelnames=["code"],
 )
+NOT_ADMITTED = Counter(
+    "feedbackloop_not_admitted_total",
+    "Calls that were refused for who made them, by why; limits are counted apart.",
+    labelnames=["reason"],
+)
+LIMITED = Counter(
+    "feedbackloop_limited_total",
+    "Calls refused because there were too many, by whose limit it was.",
+    labelnames=["by", "route"],
+)
+OIDC_FETCHES = Counter(
+    "feedbackloop_oidc_fetches_total",
+    "Times that the identity provider's keys were asked for.",
+    labelnames=["result"],
+)
 FIRST_BYTE_SECONDS = Histogram(
     "feedbackloop_ttft_seconds",
     "From the request's acceptance to the first byte of its reply.",
@@ -65,8 +80,8 @@ CAPTURE_ERRORS = Counter(
 )
 FEEDBACK = Counter(
     "feedbackloop_feedback_total",
-    "Signals accepted, by kind.",
-    labelnames=["kind"],
+    "Signals that people gave, by kind and by what became of them.",
+    labelnames=["signal", "result"],
 )
 FEEDBACK_REFUSED = Counter(
     "feedbackloop_feedback_refused_total",

@@ -92,6 +92,13 @@ def conversation(
     return ConversationId(_keyed(keys.chain, b"opened", _bytes(user or ""), instructions, turn))
 
 
+def salt(keys: TenantKeys, chosen: str) -> str:
+    """Make a tenant's own salt of prefix caches, and of what a client chose: 16 bytes as hex."""
+    total = blake2b(key=keys.chain[:64], digest_size=16, person=b"cache salt")
+    total.update(_bytes(chosen))
+    return total.hexdigest()
+
+
 def event_id(*about: str) -> EventId:
     """Name a fact by what it is about, so that it has one id wherever it is seen."""
     total = sha256()

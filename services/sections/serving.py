@@ -1,24 +1,11 @@
-"""Who answers, who may ask, and what is noticed on the way."""
+"""Who answers, and what is noticed on the way."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from feedbackloop.capture.retries import Rules
-from services.sections.section import Address, Count, Seconds, Section
-
-
-class Keys(Section):
-    """Who may call, and how long what we signed is good."""
-
-    required: bool = True
-    """Whether clients need an API key; may be false only while every address is loopback."""
-
-    admin: SecretStr = SecretStr("")
-    """API key of scope ``admin``, with which the command line calls the scheduler."""
-
-    receipt_lifetime_seconds: Seconds = 30 * 86_400
-    """How long after a completion feedback on it is accepted; then 410."""
+from services.sections.section import Address, Count, Seconds, Section, Tenant
 
 
 class Sidecar(Section):
@@ -63,6 +50,9 @@ class Sidecar(Section):
     upstream_idle_seconds: Seconds = 600.0
     """How long vLLM may be silent within one reply."""
 
+    cache_salt: bool = True
+    """Whether vLLM keeps the prefix caches of tenants apart; the tenant ``default`` has no salt."""
+
     drain_seconds: Seconds = 30.0
     """How long running replies may go on after SIGTERM."""
 
@@ -81,6 +71,9 @@ class AliasSettings(Section):
 
     base: str
     """The model name that the upstream serves for it before the first release."""
+
+    tenants: tuple[Tenant, ...] = ()
+    """Who may ask for it: for others it does not exist. Empty: every tenant."""
 
 
 class Vllm(Section):

@@ -20,9 +20,10 @@ from feedbackloop.errors import FeedbackLoopError, SettingsError
 from feedbackloop.events import Alias
 from feedbackloop.log.port import Spool
 from services import telemetry, wiring
-from services.apikeys import ApiKeys
 from services.keyring import LiveKeyring
+from services.oidc import Tokens
 from services.settings import Settings, load
+from services.sidecar.admission import make_entrance, make_tokens
 from services.sidecar.app import make_admin, make_front
 from services.sidecar.caller import Identities
 from services.sidecar.converger import Converger, Terms
@@ -81,8 +82,20 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def make_parts(settings: Settings, keyring: LiveKeyring, spool: Spool, server: Upstream) -> Parts:
+def make_parts(
+    settings: Settings,
+    keyring: LiveKeyring,
+    spool: Spool,
+    server: Upstream,
+    *,
+    tokens: Tokens | None,
+) -> Parts:
     """Build everything that answering takes."""
+    identities = Identities(
+        keyring,
+        lifetime_seconds=settings.keys.receipt_lifetime_seconds,
+        skew_seconds=settings.keys.clock_skew_seconds,
+    )
     bases = {Alias(alias): one.base for alias, one in settings.aliases.items()}
     router = Router(bases)
     guarded = settings.sidecar.upstream_guard == "required"
@@ -98,8 +111,8 @@ def make_parts(settings: Settings, keyring: LiveKeyring, spool: Spool, server: U
             wait_seconds=settings.sidecar.capture_wait_seconds,
             vote_wait_seconds=settings.sidecar.vote_wait_seconds,
         ),
-        identities=Identities(keyring, lifetime_seconds=settings.keys.receipt_lifetime_seconds),
-        keys=ApiKeys(settings.home / "keys" / "api-keys.json", required=settings.keys.required),
+        identities=identities,
+        entrance=make_entrance(settings, identities, tokens),
         convergence=convergence,
         readiness=Readiness(convergence, guarded=guarded),
         clock=time.time_ns,
@@ -134,6 +147,7 @@ async def run(settings: Settings) -> None:
     """Serve until SIGTERM, then let what runs come to its end."""
     sidecar = settings.sidecar
     keyring = LiveKeyring(settings.home)
+    tokens = make_tokens(settings)
     spool = wiring.open_spool(settings, sidecar.name)
     forwarder = await _make_forwarder(settings, keyring, spool)
     server = Upstream(
@@ -144,7 +158,7 @@ async def run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stack.callback(spool.close)
         await stack.enter_async_context(server)
-        parts = make_parts(settings, keyring, spool, server)
+        parts = make_parts(settings, keyring, spool, server, tokens=tokens)
         tasks = [
             asyncio.create_task(
                 watch(
@@ -157,6 +171,8 @@ async def run(settings: Settings) -> None:
             ),
             asyncio.create_task(_refresh(keyring)),
         ]
+        if tokens is not None:
+            tasks.append(asyncio.create_task(tokens.run()))
         if isinstance(parts.convergence, Converger):
             tasks.append(asyncio.create_task(parts.convergence.run()))
         forwarder.start()

@@ -34,8 +34,8 @@ def error_body(error: RequestError) -> bytes:
 def error_headers(error: RequestError) -> dict[str, str]:
     """Return the headers that go with an error's body."""
     if error.retry_after_seconds is None:
-        return {}
-    return {"retry-after": str(math.ceil(error.retry_after_seconds))}
+        return dict(error.headers)
+    return {**error.headers, "retry-after": str(math.ceil(error.retry_after_seconds))}
 
 
 async def send_error(send: Send, error: RequestError, headers: Headers = ()) -> None:

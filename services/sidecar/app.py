@@ -15,6 +15,7 @@ from services.guard import Application, Receive, Scope, Send
 from services.sidecar import answers, routes
 from services.sidecar.body import ClientGone
 from services.sidecar.front import Front, FrontLimits
+from services.sidecar.pages import Pages
 from services.sidecar.parts import Parts
 from services.sidecar.passing import Passing
 from services.sidecar.proxy import Proxy
@@ -46,6 +47,8 @@ def make_public(parts: Parts) -> FastAPI:
     app.include_router(routes.feedback_routes(parts))
     app.include_router(routes.model_routes(parts))
     _speak_openai(app)
+    if parts.entrance.origins:
+        app.add_middleware(Pages, origins=parts.entrance.origins)
     return app
 
 

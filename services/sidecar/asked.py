@@ -25,6 +25,7 @@ class _Request(msgspec.Struct):
     safety_identifier: str | None = None
     stream: bool | None = None
     n: msgspec.Raw = _NOTHING
+    cache_salt: str | None = None
     prompt: msgspec.Raw = _NOTHING
     prompt_logprobs: int | None = None
     echo: bool | None = None
@@ -48,6 +49,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             user turn, and that turn.
         choices: How many choices the reply will have; 0 if that cannot be told.
         scores_prompt: The field that asks how likely the prompt is; empty if none does.
+        cache_salt: vLLM's, if the client chose one.
     """
 
     model: str
@@ -56,6 +58,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     opening: tuple[JsonObject, ...]
     choices: int = 1
     scores_prompt: str = ""
+    cache_salt: str | None = None
 
 
 def read(body: bytes, endpoint: Endpoint) -> Asked:
@@ -88,6 +91,7 @@ def _asked(request: _Request, opening: tuple[JsonObject, ...], *, prompts: int) 
         user=request.user or request.safety_identifier or None,
         streamed=bool(request.stream),
         opening=opening,
+        cache_salt=request.cache_salt,
         choices=prompts if request.n is _NOTHING else prompts * _number(request.n),
         scores_prompt=_scores_prompt(request),
     )

@@ -15,6 +15,12 @@ def read_headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
+def peer(scope: Scope) -> str:
+    """Return the address of a connection's other end, or nothing if it has none."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 def check_kind(headers: Mapping[str, str], limit: int) -> None:
     """Refuse a body that is no plain JSON, or that says itself that it is too large.
 

@@ -1,5 +1,6 @@
 """Who asks: the tenant, the person and the conversation behind a request, and its receipt."""
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -105,6 +106,42 @@ class Identities:
                 code="completion_not_yours",
             )
         return said
+
+    def check_anyones(
+        self, completion_id: CompletionId, user: str | None, *, now: datetime
+    ) -> tuple[TenantId, Receipt]:
+        """Read a completion id that comes back without an API key; say whose it is.
+
+        Raises:
+            RequestError: As ``check``; 403 if a user is named for what was served to nobody in
+                particular: a name proves nothing without a key, and each would be another vote.
+        """
+        key = receipt.key_id(completion_id)
+        *others, last = [name for name, keys in self._keyring.items() if key in keys.receipts] or [
+            next(iter(self._keyring))
+        ]
+        # Ids of keys are short: two tenants can have the same, and the signature tells them apart.
+        for tenant in others:
+            with contextlib.suppress(RequestError):
+                return tenant, self._read_anyones(completion_id, tenant, user, now)
+        return last, self._read_anyones(completion_id, last, user, now)
+
+    def _read_anyones(
+        self, completion_id: CompletionId, tenant: TenantId, user: str | None, now: datetime
+    ) -> Receipt:
+        said = self.check(completion_id, tenant, user, now=now)
+        if user and said.user is None:
+            raise RequestError(
+                "user cannot be named without an API key",
+                status=403,
+                param="user",
+                code="user_not_proven",
+            )
+        return said
+
+    def salt(self, tenant: TenantId, chosen: str) -> str:
+        """Name a prefix cache that no other tenant can name: 16 bytes as hex."""
+        return identity.salt(self._keys(tenant), chosen)
 
     def pseudonym(self, tenant: TenantId, user: str) -> UserId:
         """Name a person without telling who it is."""

@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._bodiless = False
         self.deadline = _NEVER
         self.peer = ""
+        self.host = ""
         self.at = ""
 
     # What the transport tells.
@@ -69,6 +70,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self.peer = _address(transport.get_extra_info("peername"))
+        self.host = self.peer.rpartition(":")[0]
         self.at = _address(transport.get_extra_info("sockname"))
         self.deadline = self._front.now() + self._front.limits.idle_seconds
         self._front.connections.add(self)
@@ -253,7 +255,7 @@ class Connection(asyncio.Protocol):
         self._bodiless = request.method == "HEAD"
         self.deadline = _NEVER
         if request.error is None and request.way is Way.RECORDED:
-            request.error = self._front.check(request)
+            request.error = self._front.check(request, self.host)
         if request.error is not None and not (request.complete or request.is_short):
             # Nobody needs to send a long body that nobody will read.
             self.refuse(request.error)

@@ -73,6 +73,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         path: OpenAI's route.
         body: As the client sent it.
         head: The header lines that vLLM gets.
+        limits: The header lines that say how far the caller's limits are.
         opened: Its record.
     """
 
@@ -80,6 +81,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     alias: Alias
     body: bytes
     head: bytes
+    limits: bytes
     opened: Opened
 
 
@@ -276,7 +278,7 @@ class Exchange:
             f"x-feedbackloop-release: {self._ticket.served.release}\r\n"
             f"x-feedbackloop-arm: {opened.arm.value}\r\n"
             f"x-feedbackloop-epoch: {opened.epoch}\r\n"
-        ).encode("latin-1")
+        ).encode("latin-1") + self._call.limits
 
 
 class _Fault(msgspec.Struct):

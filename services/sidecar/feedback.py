@@ -11,9 +11,9 @@ from feedbackloop.capture.receipt import Receipt
 from feedbackloop.capture.record import Voted
 from feedbackloop.capture.votes import SIGNALS, Vote
 from feedbackloop.errors import RequestError
-from feedbackloop.events import CompletionId
+from feedbackloop.events import CompletionId, TenantId
 from services import telemetry
-from services.apikeys import Caller
+from services.sidecar.entrance import READER, Admitted
 from services.sidecar.parts import Parts
 
 MAX_ITEMS = 1_000
@@ -44,14 +44,19 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     """Who gives feedback.
 
     Attributes:
-        caller: Whose tenant must have issued the completion id.
+        admitted: Whose tenant must have issued the completion id.
         client_key: The ``Idempotency-Key`` header, or empty.
         user: Who says so, where the body does not say it.
     """
 
-    caller: Caller
+    admitted: Admitted
     client_key: str = ""
     user: str = ""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the caller is known by more than the completion id."""
+        return self.admitted.caller is not READER
 
 
 class Feedback:
@@ -68,7 +73,7 @@ class Feedback:
         """
         vote = votes.parse(body)
         now_ns = self._parts.clock()
-        receipt = self._receipt(asking, CompletionId(vote.completion_id), vote.user, now_ns)
+        voted, receipt = self._voted(asking, vote.completion_id, vote.user, now_ns)
         _check_choice(vote, receipt)
         given_at = votes.given_at(
             vote.at,
@@ -76,13 +81,9 @@ class Feedback:
             received_at=moment(now_ns),
             skew=timedelta(seconds=self._parts.identities.skew_seconds),
         )
-        voted = msgspec.structs.replace(
-            self._voted(asking, CompletionId(vote.completion_id), receipt, vote.user, now_ns),
-            body=body,
-            given_ns=None if vote.at is None else _nanoseconds(given_at),
-        )
-        await self._parts.recorder.voted(voted)
-        return _accepted(voted, vote.signals())
+        given_ns = None if vote.at is None else _nanoseconds(given_at)
+        voted = msgspec.structs.replace(voted, body=body, given_ns=given_ns)
+        return await self._keep(voted, vote.signals())
 
     async def withdraw(self, asking: Asking, completion_id: str, signal: str) -> Accepted:
         """Take what was said back, once that is on disk.
@@ -98,13 +99,8 @@ class Feedback:
                 code="invalid_feedback",
             )
         now_ns = self._parts.clock()
-        receipt = self._receipt(asking, CompletionId(completion_id), None, now_ns)
-        voted = msgspec.structs.replace(
-            self._voted(asking, CompletionId(completion_id), receipt, None, now_ns),
-            withdraw=signal,
-        )
-        await self._parts.recorder.voted(voted)
-        return _accepted(voted, [signal])
+        voted, _ = self._voted(asking, completion_id, None, now_ns)
+        return await self._keep(msgspec.structs.replace(voted, withdraw=signal), [signal])
 
     async def give_all(self, asking: Asking, body: bytes) -> list[bytes]:
         """Accept each item of a batch by itself; return each one's result as JSON, in order.
@@ -115,6 +111,7 @@ class Feedback:
             RequestError: 400 or 422 if the batch as a whole is wrong.
         """
         items = batch(body)
+        self._parts.entrance.charge_items(asking.admitted, "feedback", len(items) - 1)
         keys = [asking.client_key and f"{asking.client_key}/{place}" for place in range(len(items))]
         return await asyncio.gather(
             *(
@@ -131,32 +128,48 @@ class Feedback:
             return refused_item(error)
         return msgspec.json.encode({"status": 202, **msgspec.to_builtins(accepted)})
 
-    def _receipt(
-        self, asking: Asking, completion_id: CompletionId, user: str | None, now_ns: int
-    ) -> Receipt:
-        named = user or asking.user or None
-        return self._parts.identities.check(
-            completion_id, asking.caller.tenant, named, now=moment(now_ns)
-        )
-
     def _voted(
-        self,
-        asking: Asking,
-        completion_id: CompletionId,
-        receipt: Receipt,
-        user: str | None,
-        now_ns: int,
-    ) -> Voted:
-        tenant, named = asking.caller.tenant, user or asking.user
-        pseudonym = self._parts.identities.pseudonym(tenant, named) if named else None
-        return Voted(
+        self, asking: Asking, name: str, user: str | None, now_ns: int
+    ) -> tuple[Voted, Receipt]:
+        """Check whether somebody may say something about a completion, and how often they did."""
+        completion_id, named = CompletionId(name), user or asking.user or None
+        tenant, receipt = self._check(asking, completion_id, named, moment(now_ns))
+        identities = self._parts.identities
+        person = receipt.user or (identities.pseudonym(tenant, named) if named else None)
+        self._parts.entrance.charge_feedback(asking.admitted, tenant, person, completion_id)
+        voted = Voted(
             completion_id=completion_id,
             tenant=tenant,
             conversation=receipt.conversation,
-            user=receipt.user or pseudonym,
+            user=person,
             body=b"",
             client_key=asking.client_key,
             received_ns=now_ns,
+        )
+        return voted, receipt
+
+    def _check(
+        self, asking: Asking, completion_id: CompletionId, user: str | None, now: datetime
+    ) -> tuple[TenantId, Receipt]:
+        identities = self._parts.identities
+        if not asking.has_key:
+            return identities.check_anyones(completion_id, user, now=now)
+        tenant = asking.admitted.caller.tenant
+        return tenant, identities.check(completion_id, tenant, user, now=now)
+
+    async def _keep(self, voted: Voted, signals: list[str]) -> Accepted:
+        """Say that a vote was accepted, once it is on disk."""
+        result = "not_stored"
+        try:
+            await self._parts.recorder.voted(voted)
+            result = "accepted" if voted.withdraw is None else "withdrawn"
+        finally:
+            for signal in signals:
+                telemetry.FEEDBACK.labels(signal, result).inc()
+        return Accepted(
+            feedback_id=votes.feedback_id(voted),
+            completion_id=voted.completion_id,
+            accepted=signals,
         )
 
 
@@ -198,16 +211,6 @@ def _check_choice(vote: Vote, receipt: Receipt) -> None:
             param="choice",
             code="invalid_feedback",
         )
-
-
-def _accepted(voted: Voted, signals: list[str]) -> Accepted:
-    for signal in signals:
-        telemetry.FEEDBACK.labels(signal if voted.withdraw is None else "withdrawal").inc()
-    return Accepted(
-        feedback_id=votes.feedback_id(voted),
-        completion_id=voted.completion_id,
-        accepted=signals,
-    )
 
 
 def _wrong_items(message: str) -> RequestError:

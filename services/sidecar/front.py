@@ -102,10 +102,10 @@ class Front:
             return Way.REST
         return Way.RECORDED
 
-    def check(self, request: Request) -> RequestError | None:
+    def check(self, request: Request, peer: str) -> RequestError | None:
         """Say what is wrong with the head of a completion request."""
         try:
-            self._proxy.check(request)
+            self._proxy.check(request, peer)
         except RequestError as error:
             telemetry.REFUSED.labels(str(error.status)).inc()
             return error

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.apikeys import ApiKeys
 from services.sidecar.caller import Identities
+from services.sidecar.entrance import Entrance
 from services.sidecar.readiness import Readiness
 from services.sidecar.recording import Recorder
 from services.sidecar.router import Convergence, Router
@@ -20,6 +20,7 @@ class Parts:
 
     Attributes:
         name: Of this sidecar.
+        entrance: Who may come in.
         server: The vLLM behind it.
         max_body_bytes: Largest request body.
         passed_on: OpenAI's routes that are passed on and not recorded.
@@ -33,7 +34,7 @@ class Parts:
     server: Upstream
     recorder: Recorder
     identities: Identities
-    keys: ApiKeys
+    entrance: Entrance
     convergence: Convergence
     readiness: Readiness
     clock: Clock

@@ -3,11 +3,12 @@
 import msgspec
 
 from feedbackloop.errors import RequestError
-from feedbackloop.events import Alias
+from feedbackloop.events import Alias, TenantId
 from services import telemetry
 from services.guard import Receive, Scope, Send
 from services.sidecar import answers, upstream
-from services.sidecar.body import ClientGone, read_headers, read_json
+from services.sidecar.body import ClientGone, peer, read_headers, read_json
+from services.sidecar.entrance import no_model
 from services.sidecar.parts import Parts
 from services.sidecar.splice import replace_model, restore_names
 
@@ -17,35 +18,42 @@ _FAILED = 500
 
 class _Request(msgspec.Struct):
     model: str
+    cache_salt: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Request)
 
 
 class Passing:
-    """Answer from the stable release, whole replies only; nothing is recorded."""
+    """Answer from the stable release, whole replies only; nothing is recorded.
+
+    Without a talk or a person, a request is charged to its key and address alone.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            status, body = await self._answer(scope, receive)
+            status, body, headers = await self._answer(scope, receive)
         except RequestError as error:
             telemetry.REFUSED.labels(str(error.status)).inc()
             await answers.send_error(send, error)
         except ClientGone:
             return
         else:
-            await answers.send_json(send, status, body)
+            await answers.send_json(send, status, body, headers)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, answers.Headers]:
         if scope["method"] != "POST":
             raise RequestError("expected POST", status=405, code="method_not_allowed")
         headers = read_headers(scope)
-        self._parts.keys.caller(headers.get("authorization", ""), "completions")
+        entrance = self._parts.entrance
+        admitted = entrance.admit(headers, peer(scope), "completions")
         body = await read_json(headers, receive, self._parts.max_body_bytes)
-        alias, model = self._model(body)
+        asked = _read(body)
+        alias, model = self._model(asked, admitted.caller.tenant)
+        body = entrance.salted(admitted.caller.tenant, asked.cache_salt, body)
         reply = await self._parts.server.post(
             scope["path"],
             replace_model(body, alias, model),
@@ -54,21 +62,18 @@ class Passing:
         if reply.status >= _FAILED:
             raise upstream.refusal(reply.status)
         change = replace_model if reply.status == _OK else restore_names
-        return reply.status, change(reply.body, model, alias)
+        return reply.status, change(reply.body, model, alias), admitted.headers()
 
-    def _model(self, body: bytes) -> tuple[Alias, str]:
-        try:
-            alias = Alias(_decoder.decode(body).model)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RequestError(
-                str(error), status=400, param="model", code="invalid_request"
-            ) from error
+    def _model(self, asked: _Request, tenant: TenantId) -> tuple[Alias, str]:
+        alias = Alias(asked.model)
         routes = self._parts.router.table.get(alias)
-        if routes is None:
-            raise RequestError(
-                f"the model {alias!r} does not exist",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
+        if routes is None or not self._parts.entrance.sees(tenant, alias):
+            raise no_model(asked.model)
         return alias, routes.stable.model
+
+
+def _read(body: bytes) -> _Request:
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError(str(error), status=400, param="model", code="invalid_request") from error

@@ -9,6 +9,7 @@ from services.sidecar import asked
 from services.sidecar.asked import Endpoint
 from services.sidecar.body import check_kind
 from services.sidecar.caller import CONVERSATION_HEADER, completion_id
+from services.sidecar.entrance import no_model
 from services.sidecar.exchange import Call, Client, Exchange
 from services.sidecar.parts import Parts
 from services.sidecar.request import Request
@@ -32,19 +33,23 @@ class Proxy:
         self._parts = parts
         self._router = parts.router
         self._identities = parts.identities
-        self._keys = parts.keys
+        self._entrance = parts.entrance
         self._clock = parts.clock
         self._max_body_bytes = parts.max_body_bytes
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request, peer: str) -> None:
         """Refuse a request for its head, before its body is read.
+
+        Args:
+            request: Its head; is told who was admitted.
+            peer: Address of the connection's other end.
 
         Raises:
             RequestError: With the status to answer.
         """
         if request.method != "POST":
             raise RequestError("expected POST", status=405, code="method_not_allowed")
-        self._keys.caller(request.headers.get("authorization", ""), "completions")
+        request.admitted = self._entrance.admit(request.headers, peer, "completions")
         check_kind(request.headers, self._max_body_bytes)
 
     def answer(self, request: Request, client: Client) -> Exchange:
@@ -60,23 +65,19 @@ class Proxy:
 
     def _accept(self, request: Request) -> tuple[Call, Ticket]:
         """Read and route a request, and sign its receipt."""
-        headers = request.headers
-        caller = self._keys.caller(headers.get("authorization", ""), "completions")
+        headers, admitted = request.headers, request.admitted
+        if admitted is None:
+            raise ValueError("the request's head was not checked")
         body = request.body()
         endpoint = ENDPOINTS[request.path]
         said = asked.read(body, endpoint)
         if said.scores_prompt and not self._parts.scores_prompts:
             raise _prompt_scored(said.scores_prompt)
-        who = self._identities.identify(caller.tenant, headers, said)
+        who = self._entrance.enter(admitted, headers, said)
         alias = Alias(said.model)
         ticket = self._router.admit(alias, who.unit, who.conversation)
         if ticket is None:
-            raise RequestError(
-                f"the model {said.model!r} does not exist",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
+            raise no_model(said.model)
         try:
             accepted_ns = self._clock()
             pick = ticket.pick
@@ -101,8 +102,15 @@ class Proxy:
         except BaseException:
             ticket.leave()
             raise
-        head = _head(headers, receipt)
-        return Call(path=request.path, alias=alias, body=body, head=head, opened=opened), ticket
+        call = Call(
+            path=request.path,
+            alias=alias,
+            body=self._entrance.salted(who.tenant, said.cache_salt, body),
+            head=_head(headers, receipt),
+            limits=admitted.lines(),
+            opened=opened,
+        )
+        return call, ticket
 
 
 def _head(headers: Mapping[str, str], receipt: str) -> bytes:

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from httptools import HttpParserInvalidURLError, parse_url
 
 from feedbackloop.errors import RequestError
+from services.sidecar.entrance import Admitted
 
 _LONGEST_TARGET_BYTES = 8 * 2**10
 _LONGEST_HEAD_BYTES = 64 * 2**10
@@ -30,11 +31,13 @@ class Request:
         complete: Whether all of the body is here.
         is_short: Whether its body is read even if it is refused, to keep the connection.
         keep_alive: Whether the client wants the connection to stay.
+        admitted: Who was let in with it.
         error: Why it is refused, if it is: whatever else it holds is not to be trusted.
         arrived: Told of each piece of the body, and of its end, if somebody waits for them.
     """
 
     __slots__ = (
+        "admitted",
         "arrived",
         "complete",
         "error",
@@ -66,6 +69,7 @@ class Request:
         self.keep_alive = False
         self.is_short = False
         self.way = Way.REST
+        self.admitted: Admitted | None = None
         self.error: RequestError | None = None
         self.arrived: Callable[[], None] | None = None
 

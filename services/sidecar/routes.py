@@ -1,5 +1,6 @@
 """Feedback, models, and what operators and the scheduler ask."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -10,15 +11,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from feedbackloop.capture.votes import SIGNALS, Vote
 from feedbackloop.errors import RequestError
 from services import telemetry
-from services.sidecar.body import read_json
-from services.sidecar.feedback import Accepted, Asking, Feedback
+from services.sidecar.body import peer, read_headers, read_json
+from services.sidecar.entrance import Admitted, no_model
+from services.sidecar.feedback import MAX_ITEMS, Accepted, Asking, Feedback
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness
 
 _VOTE_BYTES = 2**20
+_PAGE_BYTES = 2**16  # of a page without a key: a long correction, and no more
 _OK = 200
 
-Key = Annotated[str, Header(alias="Authorization", include_in_schema=False)]
 Once = Annotated[
     str,
     Header(
@@ -57,15 +59,24 @@ _ERROR = {
     },
 }
 
+_BATCH = {
+    "type": "object",
+    "required": ["items"],
+    "properties": {
+        "items": {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _schema(Vote)}
+    },
+}
+_FEEDBACK = (401, 403, 404, 410, 422, 429, 503)
 _MEANINGS = {
     400: "The body is no JSON.",
     401: "No API key, or an unknown one.",
-    403: "The key lacks the scope, or the completion is another tenant's or user's.",
+    403: "The key lacks the scope, the completion is another user's, or the id is forged.",
     404: "There is no such completion or model.",
     410: "The completion is too old.",
     413: "The body is too large.",
     415: "Another content type than application/json.",
     422: "A field is wrong; `param` names it.",
+    429: "Too many calls: `Retry-After` says when to come back.",
     503: "Not stored: repeat the call after `Retry-After` seconds.",
 }
 
@@ -80,13 +91,28 @@ def _documented(schema: dict[str, Any], *codes: int) -> dict[int | str, dict[str
     return {202: {"description": "Stored.", "content": content}, **_errors(*codes)}
 
 
-def _json(content: object, status: int = _OK) -> Response:
-    return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
+def _json(content: object, status: int = _OK, admitted: Admitted | None = None) -> Response:
+    return _raw(msgspec.json.encode(content), status, admitted)
+
+
+def _results(results: Sequence[bytes], admitted: Admitted) -> Response:
+    return _raw(b'{"results":[' + b",".join(results) + b"]}", _OK, admitted)
+
+
+def _raw(body: bytes, status: int, admitted: Admitted | None) -> Response:
+    reply = Response(body, status_code=status, media_type="application/json")
+    if admitted is not None:
+        reply.raw_headers += admitted.headers()
+    return reply
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    return await read_json(headers, request.receive, limit)
+    return await read_json(read_headers(request.scope), request.receive, limit)
+
+
+def _head(request: Request) -> tuple[dict[str, str], str]:
+    """Return a request's headers, of a repeated one the last, and its connection's other end."""
+    return read_headers(request.scope), peer(request.scope)
 
 
 def feedback_routes(parts: Parts) -> APIRouter:
@@ -94,54 +120,51 @@ def feedback_routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
     feedback = Feedback(parts)
 
+    def asking(request: Request, once: str, user: str) -> Asking:
+        admitted = parts.entrance.admit_feedback(*_head(request))
+        return Asking(admitted=admitted, client_key=once, user=user)
+
     @router.post(
         "",
         status_code=202,
-        responses=_documented(_schema(Accepted), 400, 401, 403, 404, 410, 413, 415, 422, 503),
+        responses=_documented(_schema(Accepted), *_FEEDBACK, 400, 413, 415),
         openapi_extra=_json_body(_schema(Vote)),
     )
-    async def give(request: Request, key: Key = "", once: Once = "", user: User = "") -> Response:
+    async def give(request: Request, once: Once = "", user: User = "") -> Response:
         """Say something about a completion, with ``id`` of its reply as the only reference."""
-        caller = parts.keys.caller(key, "feedback")
-        body = await _body(request, _VOTE_BYTES)
-        asking = Asking(caller=caller, client_key=once, user=user)
-        return _json(await feedback.give(asking, body), 202)
+        who = asking(request, once, user)
+        body = await _body(request, _VOTE_BYTES if who.has_key else _PAGE_BYTES)
+        return _json(await feedback.give(who, body), 202, who.admitted)
 
     @router.post(
         "/batch",
-        responses=_errors(400, 401, 403, 413, 415, 422),
-        openapi_extra=_json_body(
-            {"type": "object", "required": ["items"], "properties": {"items": {"type": "array"}}}
-        ),
+        responses=_errors(400, 401, 403, 413, 415, 422, 429),
+        openapi_extra=_json_body(_BATCH),
     )
-    async def give_all(
-        request: Request, key: Key = "", once: Once = "", user: User = ""
-    ) -> Response:
+    async def give_all(request: Request, once: Once = "", user: User = "") -> Response:
         """Say many things at once; each has its own result, in order."""
-        caller = parts.keys.caller(key, "feedback")
+        admitted = parts.entrance.admit(*_head(request), "feedback")
         body = await _body(request, parts.max_body_bytes)
-        asking = Asking(caller=caller, client_key=once, user=user)
-        results = await feedback.give_all(asking, body)
-        return Response(b'{"results":[' + b",".join(results) + b"]}", media_type="application/json")
+        who = Asking(admitted=admitted, client_key=once, user=user)
+        return _results(await feedback.give_all(who, body), admitted)
 
     @router.delete(
         "/{completion_id}",
         status_code=202,
-        responses=_documented(_schema(Accepted), 401, 403, 404, 410, 422, 503),
+        responses=_documented(_schema(Accepted), *_FEEDBACK),
     )
     async def withdraw(
+        request: Request,
         completion_id: str,
         signal: Annotated[
             str, Query(description="What to take back.", json_schema_extra={"enum": list(SIGNALS)})
         ] = "thumb",
-        key: Key = "",
         once: Once = "",
         user: User = "",
     ) -> Response:
         """Take back what was said: as if it had not been given."""
-        caller = parts.keys.caller(key, "feedback")
-        asking = Asking(caller=caller, client_key=once, user=user)
-        return _json(await feedback.withdraw(asking, completion_id, signal), 202)
+        who = asking(request, once, user)
+        return _json(await feedback.withdraw(who, completion_id, signal), 202, who.admitted)
 
     return router
 
@@ -153,25 +176,25 @@ def model_routes(parts: Parts) -> APIRouter:
     def model(alias: str) -> dict[str, object]:
         return {"id": alias, "object": "model", "created": 0, "owned_by": "feedbackloop"}
 
-    @router.get("", responses=_errors(401, 403))
-    async def models(key: Key = "") -> Response:
-        """List the models."""
-        parts.keys.caller(key, "completions")
-        listed = [model(alias) for alias in parts.router.aliases()]
-        return _json({"object": "list", "data": listed})
+    def visible(request: Request) -> tuple[Sequence[str], Admitted]:
+        admitted = parts.entrance.admit(*_head(request), "completions")
+        tenant = admitted.caller.tenant
+        return parts.entrance.visible(tenant, parts.router.aliases()), admitted
 
-    @router.get("/{alias:path}", responses=_errors(401, 403, 404))
-    async def one(alias: str, key: Key = "") -> Response:
+    @router.get("", responses=_errors(401, 403, 429))
+    async def models(request: Request) -> Response:
+        """List the models."""
+        aliases, admitted = visible(request)
+        listed = [model(alias) for alias in aliases]
+        return _json({"object": "list", "data": listed}, admitted=admitted)
+
+    @router.get("/{alias:path}", responses=_errors(401, 403, 404, 429))
+    async def one(request: Request, alias: str) -> Response:
         """Describe one model."""
-        parts.keys.caller(key, "completions")
-        if alias not in parts.router.aliases():
-            raise RequestError(
-                f"the model {alias!r} does not exist",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
-        return _json(model(alias))
+        aliases, admitted = visible(request)
+        if alias not in aliases:
+            raise no_model(alias)
+        return _json(model(alias), admitted=admitted)
 
     return router
 
@@ -205,9 +228,9 @@ def admin_routes(parts: Parts) -> APIRouter:
         return _json({"sidecar": parts.name, "aliases": parts.convergence.report()})
 
     @router.post("/v1/drain", responses=_errors(401, 403))
-    async def drain(key: Key = "") -> Response:
+    async def drain(request: Request) -> Response:
         """Ask for no more traffic; what runs goes on."""
-        parts.keys.caller(key, "admin")
+        parts.entrance.admit(*_head(request), "admin")
         parts.readiness.draining = True
         return _json({"draining": True, "in_flight": sum(parts.router.counts().values())})
 

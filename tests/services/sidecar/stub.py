@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from feedbackloop.log.port import Frame, Spool
 from services.apikeys import ApiKeys
 from services.sidecar.app import make_admin, make_front
 from services.sidecar.caller import Identities
+from services.sidecar.entrance import Entrance, Rules
 from services.sidecar.front import Front, FrontLimits
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged
@@ -157,7 +159,7 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(
+async def a_world(  # noqa: PLR0913  # one for each thing that a test may change
     folder: Path,
     *,
     spool: Spool | None = None,
@@ -165,6 +167,8 @@ async def a_world(
     wait_seconds: float = 5.0,
     up: bool = True,
     limits: FrontLimits | None = None,
+    rules: Rules | None = None,
+    tenants: Mapping[str, TenantKeys] = {"default": KEYS},
 ) -> AsyncIterator[World]:
     """Run a sidecar before a stub; ``up`` is whether the stub listens."""
     stub = Stub(socket=folder / "vllm.sock")
@@ -173,13 +177,22 @@ async def a_world(
     router = Router({ALIAS: "base"})
     convergence = Unmanaged(router)
     counter = itertools.count(NOON_NS)
+    identities = Identities(
+        {TenantId(name): keys for name, keys in tenants.items()}, lifetime_seconds=86_400
+    )
     parts = Parts(
         name="sidecar-0",
         router=router,
         server=server,
         recorder=Recorder(spool, wait_seconds=wait_seconds, vote_wait_seconds=wait_seconds),
-        identities=Identities({TenantId("default"): KEYS}, lifetime_seconds=86_400),
-        keys=ApiKeys(folder / "api-keys.json", required=keys_required),
+        identities=identities,
+        entrance=Entrance(
+            ApiKeys(folder / "api-keys.json", required=keys_required),
+            identities,
+            rules or Rules(),
+            tokens=None,
+            clock=time.monotonic,
+        ),
         convergence=convergence,
         readiness=Readiness(convergence, guarded=True),
         clock=lambda: next(counter),

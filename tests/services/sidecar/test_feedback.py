@@ -265,6 +265,6 @@ async def test_every_status_of_feedback_is_documented(world: World) -> None:
     reply = await world.client.get("/openapi.json")
 
     documented = reply.json()["paths"]["/v1/feedback"]["post"]["responses"]
-    expected = {"202", "400", "401", "403", "404", "410", "413", "415", "422", "503"}
+    expected = {"202", "400", "401", "403", "404", "410", "413", "415", "422", "429", "503"}
     assert set(documented) == expected
     assert "Vote" in json.dumps(reply.json()) or "completion_id" in json.dumps(reply.json())
