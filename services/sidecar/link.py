@@ -80,6 +80,7 @@ class Link(asyncio.Protocol):
         """Who is listening; None between requests, and once nobody wants the rest."""
         self._complete = False
         self._framed = False
+        self._kept = False
         self.heard_at = clock()
         """When anything came last, or when the request was sent."""
         self.busy = False
@@ -190,7 +191,10 @@ class Link(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         parser = self._parser
-        self._complete = parser is not None and parser.get_status_code() >= _FIRST_FINAL
+        if parser is not None and parser.get_status_code() >= _FIRST_FINAL:
+            self._complete = True
+            # Only now: a moment later the parser has forgotten the head.
+            self._kept = parser.should_keep_alive()
 
     def _deliver(self) -> None:
         pieces, self._pieces = self._pieces, []
@@ -202,8 +206,7 @@ class Link(asyncio.Protocol):
         self._sink = self.asker = None
         self.busy, self.deadline = False, None
         self.resume()
-        kept = self._parser is not None and self._parser.should_keep_alive()
-        if kept and not self._transport.is_closing():
+        if self._kept and not self._transport.is_closing():
             self._returned(self)
         else:
             self._transport.close()
