@@ -48,8 +48,9 @@ class Attribution:
         return sum(len(known) for key, known in self._recent.items() if key[0] == "prompt")
 
     def _implications(self, second: Sketch) -> Iterator[PromptRetried | OutcomeReported]:
-        crowd = self._crowd(second)
+        crowd: Crowd | None = None
         for first in self._candidates(second):
+            crowd = crowd or self._crowd(second)
             implication = retries.judge(first, second, rules=self._rules, crowd=crowd)
             if implication is None:
                 continue

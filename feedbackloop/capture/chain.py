@@ -33,10 +33,10 @@ def extend(before: ChainHash, message: JsonObject, *, key: bytes) -> ChainHash:
     around the content does not, since clients trim it; nor do ids of tool calls, names and
     hidden reasoning, since clients drop them.
     """
-    total = blake2b(key=key[:64], digest_size=_DIGEST_BYTES)
     content = normalised(message.get("content")) or normalised(message.get("refusal"))
-    for part in (before, str(message.get("role", "")), content):
-        total.update(f"{len(part)}:{part}".encode("utf-8", "surrogatepass"))
+    role = str(message.get("role", ""))
+    said = f"{len(before)}:{before}{len(role)}:{role}{len(content)}:{content}"
+    total = blake2b(said.encode("utf-8", "surrogatepass"), key=key[:64], digest_size=_DIGEST_BYTES)
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
         total.update(_call(call))

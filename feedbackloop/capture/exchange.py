@@ -78,7 +78,8 @@ def prompt(body: JsonObject) -> tuple[JsonObject, ...]:
 
 def moment(nanoseconds: int) -> datetime:
     """Turn nanoseconds since 1970 into a time, to the microsecond."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return _EPOCH + timedelta(0, seconds, rest // 1000)
 
 
 def _body(opened: Opened) -> JsonObject:

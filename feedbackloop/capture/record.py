@@ -20,7 +20,7 @@ from feedbackloop.events import (
 )
 
 
-class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
+class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", gc=False):
     """A request was accepted and routed; nothing was answered yet.
 
     Attributes:
@@ -47,7 +47,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
     accepted_ns: int
 
 
-class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed", gc=False):
     """The reply to an opened request ended, one way or another.
 
     Attributes:

@@ -1,6 +1,7 @@
 """A reply's bytes, whole or streamed, perhaps cut anywhere -> what each choice said."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from feedbackloop.events import JsonObject, Reply
 
 _decode = msgspec.json.Decoder().decode
+_BEGIN, _BETWEEN, _END = b"data: ", b"\n\ndata: ", b"\n\ndata: [DONE]\n\n"
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,39 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     sound: bool = True
 
 
+class _Words(msgspec.Struct):
+    """What a choice, or a piece of one, adds."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[JsonObject] | None = None
+
+
+class _Piece(msgspec.Struct):
+    """A whole choice, or what one chunk adds to it."""
+
+    index: int | None = None
+    message: _Words | None = None
+    delta: _Words | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: JsonObject | None = None
+
+
+class _Document(msgspec.Struct):
+    """A whole reply, or one chunk: the fields that are read."""
+
+    choices: list[_Piece] = []
+    usage: JsonObject | None = None
+    error: Any = None
+
+
+_one = msgspec.json.Decoder(_Document)
+_many = msgspec.json.Decoder(list[_Document])
+
+
 class _Choice:
     """One choice, as it comes together."""
 
@@ -41,18 +76,30 @@ class _Choice:
         self.finish_reason: str | None = None
         self.logp: float | None = None
 
-    def add(self, choice: JsonObject) -> None:
+    def add(self, piece: _Piece) -> None:
         """Take in a whole choice, or a chunk of one."""
-        words = _object(choice.get("message")) or _object(choice.get("delta"))
-        self.text.extend(_texts(choice.get("text"), words.get("content"), words.get("refusal")))
-        self.reasoning.extend(_texts(words.get("reasoning") or words.get("reasoning_content")))
-        for place, call in enumerate(_objects(words.get("tool_calls"))):
-            self._call(call, place)
-        finish = choice.get("finish_reason")
-        if isinstance(finish, str):
-            self.finish_reason = finish
-        for logp in _logps(_object(choice.get("logprobs"))):
-            self.logp = (self.logp or 0.0) + logp
+        if piece.text:
+            self.text.append(piece.text)
+        words = piece.message or piece.delta
+        if words is not None:
+            self._say(words)
+        if piece.finish_reason is not None:
+            self.finish_reason = piece.finish_reason
+        if piece.logprobs is not None:
+            for logp in _logps(piece.logprobs):
+                self.logp = (self.logp or 0.0) + logp
+
+    def _say(self, words: _Words) -> None:
+        if words.content:
+            self.text.append(words.content)
+        if words.refusal:
+            self.text.append(words.refusal)
+        reasoning = words.reasoning or words.reasoning_content
+        if reasoning:
+            self.reasoning.append(reasoning)
+        if words.tool_calls is not None:
+            for place, call in enumerate(words.tool_calls):
+                self._call(call, place)
 
     def _call(self, call: JsonObject, place: int) -> None:
         index = call.get("index", place)
@@ -90,23 +137,36 @@ def read(body: bytes, *, streamed: bool) -> Said:
     usage = Usage()
     sound = True
     for document in _events(body) if streamed else [_document(body)]:
-        if document is None or document.get("error") is not None:
+        if document is None or document.error is not None:
             sound = False
             break
-        for place, choice in enumerate(_objects(document.get("choices"))):
-            index = choice.get("index", place)
-            choices.setdefault(index if isinstance(index, int) else place, _Choice()).add(choice)
-        counted = _object(document.get("usage"))
-        if counted:
+        for place, piece in enumerate(document.choices):
+            index = place if piece.index is None else piece.index
+            choice = choices.get(index)
+            if choice is None:
+                choice = choices[index] = _Choice()
+            choice.add(piece)
+        if document.usage:
             usage = Usage(
-                prompt_tokens=_count(counted.get("prompt_tokens")),
-                completion_tokens=_count(counted.get("completion_tokens")),
+                prompt_tokens=_count(document.usage.get("prompt_tokens")),
+                completion_tokens=_count(document.usage.get("completion_tokens")),
             )
     replies = tuple(choices[index].reply() for index in sorted(choices))
     return Said(replies=replies, usage=usage, sound=sound)
 
 
-def _events(body: bytes) -> Iterator[JsonObject | None]:
+def _events(body: bytes) -> Iterable[_Document | None]:
+    """Read a stream's events: at one stroke if it has the one form that vLLM gives it."""
+    regular = body.startswith(_BEGIN) and body.endswith(_END) and b"\r" not in body
+    if regular and len(body) > len(_END):
+        # JSON holds no bare line end, so what stands between two events is none of their text.
+        joined = body[len(_BEGIN) : -len(_END)].replace(_BETWEEN, b",")
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _many.decode(b"[%b]" % joined)
+    return _lines(body)
+
+
+def _lines(body: bytes) -> Iterator[_Document | None]:
     for line in body.splitlines():
         data = line[5:].strip() if line.startswith(b"data:") else b""
         if data == b"[DONE]":
@@ -115,12 +175,44 @@ def _events(body: bytes) -> Iterator[JsonObject | None]:
             yield _document(data)
 
 
-def _document(body: bytes) -> JsonObject | None:
+def _document(body: bytes) -> _Document | None:
+    try:
+        return _one.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _forgiven(body)
+
+
+def _forgiven(body: bytes) -> _Document | None:
+    """Read a document some of whose fields have types that we do not know, without those."""
     try:
         document = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    return _Document(
+        choices=[_piece(choice) for choice in _objects(document.get("choices"))],
+        usage=_object(document.get("usage")),
+        error=document.get("error"),
+    )
+
+
+def _piece(choice: JsonObject) -> _Piece:
+    words = _object(choice.get("message")) or _object(choice.get("delta"))
+    index = choice.get("index")
+    return _Piece(
+        index=index if isinstance(index, int) else None,
+        message=_Words(
+            content=_text(words.get("content")),
+            refusal=_text(words.get("refusal")),
+            reasoning=_text(words.get("reasoning")),
+            reasoning_content=_text(words.get("reasoning_content")),
+            tool_calls=_objects(words.get("tool_calls")),
+        ),
+        text=_text(choice.get("text")),
+        finish_reason=_text(choice.get("finish_reason")),
+        logprobs=_object(choice.get("logprobs")),
+    )
 
 
 def _object(value: Any) -> JsonObject:  # noqa: ANN401  # whatever JSON holds
@@ -133,6 +225,10 @@ def _objects(value: Any) -> list[JsonObject]:  # noqa: ANN401  # whatever JSON h
 
 def _texts(*values: object) -> list[str]:
     return [value for value in values if isinstance(value, str)]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _count(value: object) -> int | None:

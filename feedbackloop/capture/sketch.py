@@ -35,9 +35,10 @@ _SIDE_CALL = regex(
     r"|\b(?:suggest|generate|propose|predict)\b[^\n]{0,60}\bfollow-?\s?up questions\b",
     IGNORECASE,
 )
+_NEEDED = ("task", "title", "tag", "emoji", "follow", "summar", "chat_history")
 
 
-class Sketch(msgspec.Struct, frozen=True, kw_only=True):
+class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One completion, as far as a later prompt can say something about it.
 
     Attributes:
@@ -130,7 +131,13 @@ def is_side_call(messages: tuple[JsonObject, ...]) -> bool:
     # The instruction stands first, or comes last, after the talk that it is about.
     ends = [*asked[:1], *asked[-1:]]
     texts = (normalised(message.get("content"))[:_LOOKED_THROUGH] for message in ends)
-    return any(_SIDE_CALL.search(text) is not None for text in texts)
+    return any(_is_side_call(text) for text in texts)
+
+
+def _is_side_call(text: str) -> bool:
+    # The pattern is slow, and few texts hold a word that it needs.
+    folded = text.casefold()
+    return any(word in folded for word in _NEEDED) and _SIDE_CALL.search(text) is not None
 
 
 def _last_turn(messages: tuple[JsonObject, ...]) -> str:

@@ -37,7 +37,7 @@ class Kind(IntEnum):
     GAP = 1
 
 
-class RawFrame(msgspec.Struct, frozen=True, kw_only=True):
+class RawFrame(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One frame as found in a segment.
 
     Attributes:

@@ -135,7 +135,7 @@ class ReleaseTopic(Protocol):
         ...
 
 
-class Frame(msgspec.Struct, frozen=True, kw_only=True):
+class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One record of the spool.
 
     Attributes:

@@ -11,7 +11,7 @@ from feedbackloop.log.disk import Disk
 from feedbackloop.log.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Damage, Kind, RawFrame, scan
 from feedbackloop.log.port import Frame, SpoolGap
 
-_CHUNK_BYTES = 4 * 2**20
+_CHUNK_BYTES = 2**20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -27,7 +27,8 @@ class GapNote(msgspec.Struct, frozen=True, kw_only=True):
 
 def moment(at_ns: int) -> datetime:
     """Turn nanoseconds since 1970 into a time, to the microsecond."""
-    return _EPOCH + timedelta(microseconds=at_ns // 1000)
+    seconds, rest = divmod(at_ns, 10**9)
+    return _EPOCH + timedelta(0, seconds, rest // 1000)
 
 
 def segments(disk: Disk) -> list[str]:

@@ -124,3 +124,45 @@ def test_what_is_broken_in_the_middle_ends_there() -> None:
     said = read(body, streamed=True)
 
     assert (texts(said), said.sound) == (["a"], False)
+
+
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "index": st.integers(0, 2),
+                    "delta": st.dictionaries(
+                        st.sampled_from(["content", "refusal", "reasoning", "role", "new"]),
+                        st.none() | st.text(max_size=4) | st.integers(),
+                    ),
+                    "text": st.none() | st.text(max_size=4),
+                    "finish_reason": st.sampled_from([None, "stop", "length", 1]),
+                },
+            ),
+            max_size=2,
+        ),
+        "usage": st.none() | st.just({"prompt_tokens": 1, "completion_tokens": 2}),
+        "error": st.none() | st.just({"message": "x"}),
+        "new": st.integers(),
+    },
+)
+
+
+@given(st.lists(documents, max_size=4))
+def test_a_stream_reads_the_same_however_its_lines_end(found: list[dict[str, object]]) -> None:
+    """vLLM's form is read at one stroke, any other line by line; both must say the same."""
+    body = a_stream(*found)
+
+    assert read(body, streamed=True) == read(body.replace(b"\n", b"\r\n"), streamed=True)
+
+
+def test_a_field_of_an_unknown_type_costs_no_more_than_itself() -> None:
+    """A newer vLLM may say more than we know of; what people read is still there."""
+    odd = {"choices": [{"index": 0, "delta": {"content": "b", "reasoning": {"new": "form"}}}]}
+
+    said = read(a_stream(a_delta("a"), odd, a_delta("c")), streamed=True)
+
+    assert (texts(said), said.sound) == (["abc"], True)
