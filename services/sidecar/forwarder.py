@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -41,8 +43,10 @@ log = structlog.get_logger()
 _Event = TypeVar("_Event", bound=Event)
 _BATCH = 500
 _BATCH_BYTES = 8 * 2**20
-_PATIENCE_SECONDS = 3_600.0  # longer than a reply takes: after that its end was shed
+_PATIENCE = timedelta(hours=1)  # longer than a reply takes: after that its end was shed
 _IDLE_SECONDS = 0.5
+_PACE_SECONDS = 0.1
+_RELEASE_SECONDS = 1.0
 _MAX_WAIT_SECONDS = 10.0
 _REMEMBERED = 2_000  # completions of the last talks that are known again after a start
 _LOOK_BACK = 16 * 2**20  # how far back in the log those are looked for
@@ -102,14 +106,8 @@ class Translator:
         Its incarnation has died, since a younger one wrote ``newest``; or its end was shed, and
         it would keep the spool from letting go for ever.
         """
-        patience = timedelta(seconds=_PATIENCE_SECONDS)
-        gone = [
-            waiting
-            for waiting in self._open.values()
-            if waiting.frame.producer != newest.producer or newest.at - waiting.frame.at > patience
-        ]
         events: list[AnyEvent] = []
-        for waiting in gone:
+        for waiting in self._gone(newest):
             del self._open[waiting.opened.completion_id]
             events += self._completion([waiting.frame], waiting.opened, None)
         return events
@@ -123,7 +121,19 @@ class Translator:
 
     def finished(self) -> int:
         """Return the position through which nothing is needed any more, -1 at first."""
-        return min((waiting.before for waiting in self._open.values()), default=self._previous)
+        # They were opened in the order of the spool.
+        return next((waiting.before for waiting in self._open.values()), self._previous)
+
+    def _gone(self, newest: Frame) -> list[_Waiting]:
+        """List what died or was given up. It was opened in order: the oldest stand first."""
+        return list(
+            takewhile(
+                lambda one: (
+                    one.frame.producer != newest.producer or newest.at - one.frame.at > _PATIENCE
+                ),
+                self._open.values(),
+            )
+        )
 
     def _record(self, frame: Frame, found: Closed | Voted) -> list[AnyEvent]:
         if isinstance(found, Closed):
@@ -174,6 +184,8 @@ class Forwarder:
         self._after = spool.released()
         self._events: list[AnyEvent] = []
         self._through = self._after
+        self._behind = False
+        self._released_at = time.monotonic()
         self._thread = threading.Thread(target=self._main, name="forwarder", daemon=True)
         self.forwarded = 0
         """Events appended since the start."""
@@ -202,9 +214,14 @@ class Forwarder:
                 await asyncio.sleep(_IDLE_SECONDS)
                 continue
             if stopping and not moved:
+                self._release()
                 return
             if not moved:
+                self._release()
                 self._spool.wait(after=self._after, timeout_seconds=_IDLE_SECONDS)
+            elif not self._behind:
+                # A batch costs a sync and a few switches of threads, however small it is.
+                self._stopping.wait(_PACE_SECONDS)
 
     async def _forward(self) -> bool:
         """Move one batch from the spool to the log; say whether there was any."""
@@ -215,13 +232,22 @@ class Forwarder:
             return False
         await self._append(self._events)
         self._events, self._after = [], self._through
-        # What was opened and has not closed is kept: after a crash it is evidence.
-        self._spool.release(through=self._translator.finished())
+        if time.monotonic() > self._released_at + _RELEASE_SECONDS:
+            self._release()
         return True
+
+    def _release(self) -> None:
+        """Let the spool go of what is in the log; it costs a sync, too.
+
+        What was opened and has not closed is kept: after a crash it is evidence.
+        """
+        self._released_at = time.monotonic()
+        self._spool.release(through=self._translator.finished())
 
     def _translate(self) -> None:
         size = 0
-        for entry, _ in zip(self._spool.read(after=self._after), range(_BATCH), strict=False):
+        self._behind = True
+        for number, entry in enumerate(self._spool.read(after=self._after), 1):
             try:
                 self._events += self._translator.events(entry)
                 if isinstance(entry, Frame):
@@ -231,8 +257,9 @@ class Forwarder:
                 log.exception("record_not_translated")
                 self._events += self._translator.set_aside(entry, "unexpected")
             self._through = entry.position
-            if size >= _BATCH_BYTES:
+            if size >= _BATCH_BYTES or number == _BATCH:
                 return
+        self._behind = False
 
     async def _append(self, events: Sequence[AnyEvent]) -> None:
         """Append, for as long as it takes: the spool is bounded for it."""

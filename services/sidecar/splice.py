@@ -82,13 +82,23 @@ class StreamSplicer:
         if self.done:
             self._rest = data
             return b""
-        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4)
-        if end < 4:  # noqa: PLR2004  # -1 + 2 and -1 + 4: neither was found
-            end = 0 if len(data) < _LONGEST_EVENT_BYTES else len(data)
-        whole, self._rest = data[:end], data[end:]
+        whole = data
+        if data.endswith(b"\n\n"):
+            self._rest = b""
+        else:
+            end = self._whole_bytes(data)
+            whole, self._rest = data[:end], data[end:]
         if b"[DONE]" in whole:
             whole = self._hold(whole)
         return whole if self._same or not whole else self._replace(whole)
+
+    @staticmethod
+    def _whole_bytes(data: bytes) -> int:
+        """Say how much of ``data`` is whole events."""
+        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4)
+        if end < 4:  # noqa: PLR2004  # -1 + 2 and -1 + 4: neither was found
+            end = 0 if len(data) < _LONGEST_EVENT_BYTES else len(data)
+        return end
 
     def finish(self) -> bytes:
         """Return what was held back."""
@@ -106,14 +116,13 @@ class StreamSplicer:
         return whole[:start]
 
     def _replace(self, whole: bytes) -> bytes:
-        if whole.count(b"\n\n") <= 1:
+        if whole.find(b"\n\n", 0, -2) < 0:
             return self._replace_one(whole)
         return b"\n\n".join([self._replace_one(event) for event in whole.split(b"\n\n")])
 
     def _replace_one(self, event: bytes) -> bytes:
         # vLLM writes ``model`` before anything that a prompt could have an influence on.
-        if self._old in event:
-            return event.replace(self._old, self._new, 1)
-        if b'"model"' in event:
+        changed = event.replace(self._old, self._new, 1)
+        if changed is event and b'"model"' in event:
             return self._spaced.sub(lambda found: found[1] + self._name, event, count=1)
-        return event
+        return changed
