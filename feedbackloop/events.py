@@ -44,6 +44,10 @@ BASE = ReleaseName("base")
 """Release 0 of every alias, and the first stable: the base without an adapter."""
 
 
+ELSEWHERE = ReleaseName("elsewhere")
+"""Stands in the place of a release where a completion was not answered by one of ours."""
+
+
 class Arm(StrEnum):
     """Which side of a rollout a conversation is on."""
 
@@ -146,7 +150,8 @@ class CompletionServed(Event, frozen=True, kw_only=True):
         status: HTTP status that the client got.
         streamed: Whether the client asked for a stream.
         idempotency_key: The client's, if it sent one: a repeat is not a retry.
-        source: ``proxy``, or the importer that brought it.
+        source: ``proxy``, or what served it elsewhere.
+        source_id: What its source called it, if that was not us.
     """
 
     completion_id: CompletionId
@@ -176,6 +181,7 @@ class CompletionServed(Event, frozen=True, kw_only=True):
     streamed: bool = False
     idempotency_key: str | None = None
     source: str = "proxy"
+    source_id: str = ""
 
 
 class Signal(Event, frozen=True, kw_only=True):

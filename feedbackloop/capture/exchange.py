@@ -65,6 +65,8 @@ def completion_served(
         status=closed.status if closed is not None else 0,
         streamed=body.get("stream") is True,
         idempotency_key=opened.headers.get("idempotency-key"),
+        source=opened.source,
+        source_id=opened.source_id,
     )
 
 

@@ -99,6 +99,11 @@ def salt(keys: TenantKeys, chosen: str) -> str:
     return total.hexdigest()
 
 
+def nonce(keys: TenantKeys, *about: str) -> bytes:
+    """Name a completion by what it is about, where chance would give it two names: 8 bytes."""
+    return bytes.fromhex(_keyed(keys.chain, b"nonce", *(_bytes(part) for part in about)))
+
+
 def event_id(*about: str) -> EventId:
     """Name a fact by what it is about, so that it has one id wherever it is seen."""
     total = sha256()

@@ -28,6 +28,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", gc=False):
         body: The client's request, as received.
         headers: The few request headers that recording reads, lower-case names.
         accepted_ns: Nanoseconds since the epoch, UTC.
+        source: ``proxy``, or what served it elsewhere.
+        source_id: What its source called it, if that was not us.
     """
 
     completion_id: CompletionId
@@ -45,6 +47,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", gc=False):
     body: bytes
     headers: dict[str, str]
     accepted_ns: int
+    source: str = "proxy"
+    source_id: str = ""
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed", gc=False):
@@ -90,7 +94,14 @@ class Voted(msgspec.Struct, frozen=True, kw_only=True, tag="voted"):
     given_ns: int | None = None
 
 
-AnyRecord = Opened | Closed | Voted
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag="recorded"):
+    """A completion that something else served, told to us as a whole."""
+
+    opened: Opened
+    closed: Closed
+
+
+AnyRecord = Opened | Closed | Voted | Recorded
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from feedbackloop.capture.exchange import moment
+from feedbackloop.capture.fields import explain
 from feedbackloop.capture.identity import event_id
 from feedbackloop.capture.record import Voted
 from feedbackloop.errors import MalformedEvent, RequestError
@@ -78,7 +79,7 @@ def parse(body: bytes) -> Vote:
     try:
         vote = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        message, param = _explain(str(error))
+        message, param = explain(str(error))
         raise RequestError(message, status=422, param=param, code="invalid_feedback") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(
@@ -194,16 +195,3 @@ def _about(voted: Voted, kind: str, said: str, at: datetime) -> dict[str, Any]:
         "user": voted.user,
         "client_key": voted.client_key,
     }
-
-
-def _explain(problem: str) -> tuple[str, str | None]:
-    """Turn msgspec's message into one that begins with the field's name."""
-    said, _, path = problem.partition(" - at `$.")
-    if path:
-        field = path.rstrip("`").split("[")[0].split(".")[0]
-        return f"{field}: {said}", field
-    if "field `" in said:
-        # "Object missing required field `x`", "Object contains unknown field `x`"
-        field = said.rsplit("`", 2)[-2]
-        return said, field
-    return said, None

@@ -53,7 +53,7 @@ class Identities:
         random: RandomBytes = secrets.token_bytes,
     ) -> None:
         self._keyring = keyring
-        self._lifetime_seconds = lifetime_seconds
+        self.lifetime_seconds = lifetime_seconds
         self.skew_seconds = skew_seconds
         self._random = random
 
@@ -70,10 +70,12 @@ class Identities:
         )
         return Who(tenant=tenant, conversation=conversation, user=user, choices=asked.choices)
 
-    def issue(self, who: Who, alias: Alias, pick: Pick, *, minute: int) -> str:
+    def issue(
+        self, who: Who, alias: Alias, pick: Pick, *, minute: int, nonce: bytes | None = None
+    ) -> str:
         """Sign the receipt of a completion; return it without OpenAI's prefix."""
         said = Receipt(
-            nonce=self._random(8),
+            nonce=self._random(8) if nonce is None else nonce,
             conversation=who.conversation,
             user=who.user,
             alias=receipt.alias_hash(alias),
@@ -96,7 +98,7 @@ class Identities:
         """
         keys = self._keys(tenant)
         said = receipt.check(
-            completion_id, keys, tenant, now=now, lifetime_seconds=self._lifetime_seconds
+            completion_id, keys, tenant, now=now, lifetime_seconds=self.lifetime_seconds
         )
         if user and said.user is not None and identity.pseudonym(keys, user) != said.user:
             raise RequestError(
@@ -138,6 +140,10 @@ class Identities:
                 code="user_not_proven",
             )
         return said
+
+    def nonce(self, tenant: TenantId, *about: str) -> bytes:
+        """Name a completion by what it is about, the same whoever tells of it."""
+        return identity.nonce(self._keys(tenant), *about)
 
     def salt(self, tenant: TenantId, chosen: str) -> str:
         """Name a prefix cache that no other tenant can name: 16 bytes as hex."""

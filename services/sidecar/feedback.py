@@ -173,6 +173,24 @@ class Feedback:
         )
 
 
+_NOTHING = msgspec.Raw(b"null")
+
+
+class _Any(msgspec.Struct):
+    items: msgspec.Raw = _NOTHING
+
+
+_any = msgspec.json.Decoder(_Any)
+
+
+def is_batch(body: bytes) -> bool:
+    """Say whether a body holds a list of items, right or wrong."""
+    try:
+        return _any.decode(body).items is not _NOTHING
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
 def batch(body: bytes) -> list[msgspec.Raw]:
     """Read the items of a batch, each as its own bytes.
 

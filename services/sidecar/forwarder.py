@@ -25,7 +25,7 @@ from feedbackloop.capture import record, votes
 from feedbackloop.capture.attribution import Attribution
 from feedbackloop.capture.exchange import completion_served
 from feedbackloop.capture.identity import TenantKeys, event_id
-from feedbackloop.capture.record import Closed, Opened, Voted
+from feedbackloop.capture.record import Closed, Opened, Recorded, Voted
 from feedbackloop.errors import LogUnavailable, MalformedEvent, RecordError
 from feedbackloop.events import (
     AnyEvent,
@@ -135,7 +135,9 @@ class Translator:
             )
         )
 
-    def _record(self, frame: Frame, found: Closed | Voted) -> list[AnyEvent]:
+    def _record(self, frame: Frame, found: Closed | Voted | Recorded) -> list[AnyEvent]:
+        if isinstance(found, Recorded):
+            return self._completion([frame], found.opened, found.closed)
         if isinstance(found, Closed):
             waiting = self._open.pop(found.completion_id, None)
             if waiting is None:

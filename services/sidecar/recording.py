@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from feedbackloop.capture import record
-from feedbackloop.capture.record import Closed, Opened, Voted
+from feedbackloop.capture.record import Closed, Opened, Recorded, Voted
 from feedbackloop.errors import RequestError
 from feedbackloop.log.port import Spool
 from services import telemetry
@@ -112,21 +112,25 @@ class Recorder:
         Raises:
             RequestError: 503 if it is not known to be; the same call may be made again.
         """
-        try:
-            error = await self._handed_over(voted)
-        except Exception as caught:  # noqa: BLE001  # the client repeats the call
-            error = caught
-            telemetry.CAPTURE_ERRORS.inc()
+        error = await self._kept(voted, "voted")
         self.votes_fail = error is not None
         if error is not None:
-            raise RequestError(
-                "feedback cannot be stored now: repeat the call later",
-                status=503,
-                code="feedback_not_stored",
-                retry_after_seconds=_RETRY_SECONDS,
-            ) from error
+            raise _not_stored("feedback") from error
 
-    async def _handed_over(self, voted: Voted) -> Exception | None:
+    async def recorded(self, recorded: Recorded) -> None:
+        """Return once a completion that was served elsewhere is on disk; raises like ``voted``."""
+        error = await self._kept(recorded, "recorded")
+        if error is not None:
+            raise _not_stored("completion") from error
+
+    async def _kept(self, one: Voted | Recorded, kind: str) -> Exception | None:
+        try:
+            return await self._handed_over(one, kind)
+        except Exception as caught:  # noqa: BLE001  # the client repeats the call
+            telemetry.CAPTURE_ERRORS.inc()
+            return caught
+
+    async def _handed_over(self, one: Voted | Recorded, kind: str) -> Exception | None:
         """Wait for the writer thread's word.
 
         Raises:
@@ -136,7 +140,7 @@ class Recorder:
         told: asyncio.Future[Exception | None] = loop.create_future()
 
         def tell(error: Exception | None) -> None:
-            _count("voted", error)
+            _count(kind, error)
             if not told.done():
                 told.set_result(error)
 
@@ -144,7 +148,7 @@ class Recorder:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(tell, error)
 
-        self._spool.offer(record.encode(voted), durable=True, written=written)
+        self._spool.offer(record.encode(one), durable=True, written=written)
         async with asyncio.timeout(self._vote_wait_seconds):
             return await told
 
@@ -172,8 +176,17 @@ def _count(kind: str, error: Exception | None) -> None:
 
 _COUNTERS = {
     kind: tuple(telemetry.RECORDS.labels(kind, result) for result in ("recorded", "shed"))
-    for kind in ("opened", "closed", "voted")
+    for kind in ("opened", "closed", "voted", "recorded")
 }
+
+
+def _not_stored(what: str) -> RequestError:
+    return RequestError(
+        f"{what} cannot be stored now: repeat the call later",
+        status=503,
+        code=f"{what}_not_stored",
+        retry_after_seconds=_RETRY_SECONDS,
+    )
 
 
 def _broken(kind: str, error: Exception) -> None:

@@ -8,12 +8,14 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from feedbackloop.capture.elsewhere import Told
 from feedbackloop.capture.votes import SIGNALS, Vote
 from feedbackloop.errors import RequestError
 from services import telemetry
 from services.sidecar.body import peer, read_headers, read_json
+from services.sidecar.elsewhere import Elsewhere, Stored
 from services.sidecar.entrance import Admitted, no_model
-from services.sidecar.feedback import MAX_ITEMS, Accepted, Asking, Feedback
+from services.sidecar.feedback import MAX_ITEMS, Accepted, Asking, Feedback, is_batch
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness
 
@@ -42,6 +44,11 @@ def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def _batch_of(item: dict[str, Any]) -> dict[str, Any]:
+    items = {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": item}
+    return {"type": "object", "required": ["items"], "properties": {"items": items}}
+
+
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -59,13 +66,6 @@ _ERROR = {
     },
 }
 
-_BATCH = {
-    "type": "object",
-    "required": ["items"],
-    "properties": {
-        "items": {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _schema(Vote)}
-    },
-}
 _FEEDBACK = (401, 403, 404, 410, 422, 429, 503)
 _MEANINGS = {
     400: "The body is no JSON.",
@@ -139,7 +139,7 @@ def feedback_routes(parts: Parts) -> APIRouter:
     @router.post(
         "/batch",
         responses=_errors(400, 401, 403, 413, 415, 422, 429),
-        openapi_extra=_json_body(_BATCH),
+        openapi_extra=_json_body(_batch_of(_schema(Vote))),
     )
     async def give_all(request: Request, once: Once = "", user: User = "") -> Response:
         """Say many things at once; each has its own result, in order."""
@@ -165,6 +165,30 @@ def feedback_routes(parts: Parts) -> APIRouter:
         """Take back what was said: as if it had not been given."""
         who = asking(request, once, user)
         return _json(await feedback.withdraw(who, completion_id, signal), 202, who.admitted)
+
+    return router
+
+
+def recording_routes(parts: Parts) -> APIRouter:
+    """Make the route by which completions that were served elsewhere come in."""
+    router = APIRouter(tags=["completions"])
+    elsewhere = Elsewhere(parts)
+    told = _schema(Told)
+
+    @router.post(
+        "/v1/completions:record",
+        status_code=202,
+        responses=_documented(_schema(Stored), 400, 401, 403, 404, 413, 415, 422, 429, 503),
+        openapi_extra=_json_body({"oneOf": [told, _batch_of(told)]}),
+    )
+    async def record(request: Request, once: Once = "", user: User = "") -> Response:
+        """Record what was served elsewhere, one completion or many; answer with its id here."""
+        admitted = parts.entrance.admit(*_head(request), "completions")
+        body = await _body(request, parts.max_body_bytes)
+        if is_batch(body):
+            results = await elsewhere.record_all(admitted, body, once, user)
+            return _results(results, admitted)
+        return _json(await elsewhere.record(admitted, body, once, user), 202, admitted)
 
     return router
 
