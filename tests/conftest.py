@@ -1,7 +1,9 @@
 """Shared fixtures, and the rule that CI skips nothing."""
 
+import gc
 import os
 import uuid
+import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -93,6 +95,15 @@ def mock_cluster(_mock_servers: MockCluster) -> Cluster:
 def kafka_topic() -> str:
     """The name of a topic that nobody else has."""
     return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def lost_sockets() -> Iterator[None]:
+    """Collect what kafka-python leaves to the collector when nobody answers: no other test's."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,8 +6,6 @@ duplicates: good for testing that order survives them.
 """
 
 import ctypes
-import gc
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +93,3 @@ class MockCluster:
         function = getattr(self._library, f"rd_kafka_mock_{name}")
         error = function(ctypes.c_void_p(self._cluster), *arguments)
         assert error == 0, f"{name}{arguments} failed with {error}"
-
-
-def collect_lost_sockets() -> None:
-    """Collect what kafka-python does not close when nobody answers, before another test does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()

@@ -6,13 +6,12 @@ was and what to do.
 """
 
 import logging
-import ssl
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
@@ -25,6 +24,12 @@ _REQUEST_MS = 15_000
 _METADATA_MAX_AGE_MS = 60_000
 _NEVER_MS = 2**31 - 1
 _FETCH_BYTES = 8 * 2**20
+_CLOSED = "socket disconnected"
+_TOO_LATE = (
+    kafka_errors.KafkaTimeoutError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.Cancelled,
+)
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,14 +94,29 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]  # the library is 
         if connection is not self._watched and not connection.init_future.is_done:
             self._watched = connection
             connection.init_future.add_callback(self._connected)
-            connection.init_future.add_errback(self._failed)
+            connection.close_future.add_errback(self._failed)
         return connection
+
+    async def _build_transport(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        transport = await super()._build_transport(*args, **options)
+        receive = transport._sock_recv  # noqa: SLF001  # there is no public way
+
+        def received() -> tuple[bytes, BaseException | None]:
+            data, error = receive()
+            # The library drops what comes together with the end of a connection, which is what a
+            # broker says when it refuses us. Asked again, it finds the end alone.
+            return data, None if data else error
+
+        transport._sock_recv = received  # noqa: SLF001
+        return transport
 
     def _connected(self, _: object) -> None:
         self.trouble = None
 
     def _failed(self, error: BaseException) -> None:
-        self.trouble = error
+        # A broker that refuses us says why, and after that just keeps us waiting or hangs up.
+        if self.trouble is None or not (_CLOSED in str(error) or isinstance(error, _TOO_LATE)):
+            self.trouble = error
 
 
 class Link:
@@ -203,13 +223,14 @@ def _opened(
 def keep_payloads_out_of_logs() -> None:
     """Raise every logger of the client to INFO at least.
 
-    At DEBUG it writes keys, values and passwords, whoever asked for that level.
+    At DEBUG it writes keys, values and passwords, whoever asked for that level. Where nobody set
+    one, it is kept quiet: it repeats itself ten times a second, and ``explain`` says it once.
     """
     for name in ("kafka", *logging.root.manager.loggerDict):
         if name == "kafka" or name.startswith("kafka."):
             logger = logging.getLogger(name)
             if logger.level == logging.NOTSET and name == "kafka":
-                logger.setLevel(logging.WARNING)
+                logger.setLevel(logging.CRITICAL)
             elif 0 < logger.level < logging.INFO:
                 logger.setLevel(logging.INFO)
 
@@ -222,19 +243,24 @@ _CAUSES: Mapping[str, tuple[type[BaseException], ...]] = {
     ),
     "not_authorized": (kafka_errors.AuthorizationError,),
     "topic_missing": (kafka_errors.UnknownTopicOrPartitionError, kafka_errors.InvalidTopicError),
+    "no_leader": (kafka_errors.LeaderNotAvailableError,),
     "not_enough_replicas": (
         kafka_errors.NotEnoughReplicasError,
         kafka_errors.NotEnoughReplicasAfterAppendError,
     ),
     "clock": (kafka_errors.InvalidTimestampError,),
+    "too_few_brokers": (kafka_errors.InvalidReplicationFactorError,),
 }
+_GARBLED = (kafka_errors.InvalidReceiveError, kafka_errors.CorrelationIdError)
 _ADVICE = {
     "credentials": "check sasl_username, sasl_password and sasl_mechanism",
     "tls": "check security_protocol and ssl_cafile",
     "unreachable": "check bootstrap_servers and security_protocol, and that the brokers run",
     "not_authorized": "let this user read, write and describe the topic, and write idempotently",
     "topic_missing": "create it: feedbackloop topics create",
-    "not_enough_replicas": "too few brokers are in sync: see min.insync.replicas and the brokers",
+    "no_leader": "start the brokers that hold them",
+    "not_enough_replicas": "start the brokers that hold the others, or see min.insync.replicas",
+    "too_few_brokers": "set replication to at most the number of brokers",
     "clock": "set this machine's clock, or the topic to message.timestamp.type=LogAppendTime",
 }
 
@@ -255,7 +281,7 @@ def _reason(trouble: BaseException) -> str:
         if isinstance(trouble, kinds):
             return reason
     text = str(trouble).lower()
-    if isinstance(trouble, ssl.SSLError) or "certificate" in text or "ssl" in text:
+    if "certificate" in text or "ssl" in text or isinstance(trouble, _GARBLED):
         return "tls"
     if isinstance(trouble, OSError | kafka_errors.KafkaConnectionError):
         return "unreachable"
@@ -264,14 +290,10 @@ def _reason(trouble: BaseException) -> str:
 
 def _said(trouble: BaseException) -> str:
     """Return the error's own words, without the class and number that the library adds."""
+    if isinstance(trouble, _GARBLED):
+        return "what answers there does not speak Kafka without TLS"
     text = str(trouble.args[0] or "") if trouble.args else ""
-    if text:
-        return text
-    if isinstance(trouble, kafka_errors.KafkaConnectionError):
-        return "the connection was closed before a broker answered"
-    return getattr(trouble, "description", None) or type(trouble).__name__
-
-
-def place(topic: str, partition: int) -> TopicPartition:
-    """Name a partition as the client does."""
-    return TopicPartition(topic, partition)
+    text = text.removeprefix(f"{type(trouble).__name__}: ")
+    if isinstance(trouble, kafka_errors.KafkaConnectionError) and text in ("", _CLOSED):
+        return "the broker closed the connection without a word"
+    return text or getattr(trouble, "description", None) or type(trouble).__name__

@@ -11,7 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log.kafka_client import Cluster, admin, explain
-from feedbackloop.log.topics import TopicFound, TopicPlan, shortcomings
+from feedbackloop.log.topics import TopicFound, TopicPlan, shortcomings, thin
 
 _NO_ID = UUID(int=0)
 
@@ -79,23 +79,19 @@ def trouble_with(cluster: Cluster, topic: str) -> LogUnavailable | None:
     """Say why nothing can be written to a topic now, as far as the cluster knows it."""
     try:
         with admin(cluster) as client:
-            described = _describe(client, topic)
+            found = _find(client, topic)
     except LogUnavailable as error:
         return error
-    error_code = described["error_code"]
-    if error_code == kafka_errors.UnknownTopicOrPartitionError.errno:
-        missing = kafka_errors.UnknownTopicOrPartitionError(f"there is no topic {topic}")
-        return explain(cluster, missing)
-    if error_code and error_code != kafka_errors.LeaderNotAvailableError.errno:
-        return explain(cluster, kafka_errors.for_code(error_code)(topic))
-    lost = [str(one["partition_index"]) for one in described["partitions"] if one["leader_id"] < 0]
-    if not lost:
-        return None
-    return LogUnavailable(
-        f"Kafka at {cluster.bootstrap_servers}: partitions {', '.join(lost)} of {topic} have no"
-        " leader (start the brokers that hold them)",
-        reason="no_leader",
-    )
+    trouble: kafka_errors.KafkaError | None = None
+    if found is None:
+        trouble = kafka_errors.UnknownTopicOrPartitionError(f"there is no topic {topic}")
+    elif found.leaderless:
+        numbers = ", ".join(map(str, found.leaderless))
+        trouble = kafka_errors.LeaderNotAvailableError(f"nobody leads {numbers} of {topic}")
+    elif numbers := ", ".join(map(str, thin(found))):
+        said = f"too few copies of {numbers} of {topic} are in sync"
+        trouble = kafka_errors.NotEnoughReplicasError(said)
+    return None if trouble is None else explain(cluster, trouble)
 
 
 def _describe(client: KafkaAdminClient, topic: str) -> dict[str, Any]:
@@ -105,17 +101,19 @@ def _describe(client: KafkaAdminClient, topic: str) -> dict[str, Any]:
 
 def _find(client: KafkaAdminClient, topic: str) -> TopicFound | None:
     described = _describe(client, topic)
-    if described["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+    error_code, partitions = described["error_code"], described["partitions"]
+    if error_code == kafka_errors.UnknownTopicOrPartitionError.errno:
         return None
-    if described["error_code"]:
-        raise kafka_errors.for_code(described["error_code"])(topic)
+    if error_code and error_code != kafka_errors.LeaderNotAvailableError.errno:
+        raise kafka_errors.for_code(error_code)(topic)
     resource = ConfigResource(ConfigResourceType.TOPIC, topic)
     answer = client.describe_configs([resource], config_filter="all")
-    settings = answer["topic"][topic]
     return TopicFound(
-        partitions=len(described["partitions"]),
-        replication=min(len(one["replica_nodes"]) for one in described["partitions"]),
-        settings={name: str(one["value"]) for name, one in settings.items()},
+        partitions=len(partitions),
+        replication=min((len(one["replica_nodes"]) for one in partitions), default=0),
+        settings={name: str(one["value"]) for name, one in answer["topic"][topic].items()},
+        leaderless=tuple(one["partition_index"] for one in partitions if one["leader_id"] < 0),
+        in_sync={one["partition_index"]: len(one["isr_nodes"]) for one in partitions},
     )
 
 

@@ -139,6 +139,10 @@ class MemorySpool:
     def released(self) -> int:
         return self._through
 
+    def behind_bytes(self) -> int:
+        behind = [one for one in self._entries if one.position > self._through]
+        return sum(len(one.payload) for one in behind if isinstance(one, Frame))
+
     def close(self) -> None:
         pass
 

@@ -227,6 +227,10 @@ class Spool(Protocol):
         """Return the position through which everything was forwarded, -1 at first."""
         ...
 
+    def behind_bytes(self) -> int:
+        """Return how many bytes are written and not released. From any thread, at once."""
+        ...
+
     def close(self) -> None:
         """Write and sync what is queued, then end the writer thread. Safe to call twice."""
         ...

@@ -119,6 +119,9 @@ class SpoolQueue:
         self._closed()
         self._closed = None
 
+    def behind_bytes(self) -> int:
+        return max(0, self._tail - max(0, self._through))
+
     def backlog_bytes(self) -> int:
         """Return how many bytes of segments were not yet freed."""
         return self._disk_bytes

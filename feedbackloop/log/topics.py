@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from feedbackloop.errors import SettingsError
+
 _MARGIN_SECONDS = 7 * 86_400
 _UNLIMITED = -1
 
@@ -21,18 +23,48 @@ class TopicPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicFound(msgspec.Struct, frozen=True, kw_only=True):
-    """A topic as it is; ``settings`` are those in force, defaults included."""
+    """A topic as it is.
+
+    Attributes:
+        partitions: How many.
+        replication: Copies of the partition that has fewest.
+        settings: Those in force, defaults included; empty if we may not see them.
+        leaderless: Numbers of the partitions that nobody leads.
+        in_sync: Copies in sync, by partition.
+    """
 
     partitions: int
     replication: int
     settings: Mapping[str, str]
+    leaderless: tuple[int, ...] = ()
+    in_sync: Mapping[int, int] = {}
+
+
+def kept_seconds(*, window_seconds: float, asked_seconds: float) -> float:
+    """Say how long events are kept: as asked, or a week longer than a snapshot looks back.
+
+    Args:
+        window_seconds: How far back a snapshot looks.
+        asked_seconds: 0 if nobody asked.
+
+    Raises:
+        SettingsError: If events would be gone before a snapshot looks for them.
+    """
+    if not asked_seconds:
+        return window_seconds + _MARGIN_SECONDS
+    if asked_seconds <= window_seconds:
+        raise SettingsError(
+            f"log.retention_seconds is {asked_seconds:g}, and snapshots look back"
+            f" {window_seconds:g} (dataset.window_seconds): expected more than that"
+        )
+    return asked_seconds
 
 
 def events_plan(
-    name: str, *, partitions: int, replication: int, window_seconds: float, max_message_bytes: int
+    name: str, *, partitions: int, replication: int, kept_seconds: float, max_message_bytes: int
 ) -> TopicPlan:
-    """Plan the topic of events: kept a week longer than a snapshot looks back."""
-    kept_ms = round((window_seconds + _MARGIN_SECONDS) * 1_000)
+    """Plan the topic of events."""
+    kept_ms = round(kept_seconds * 1_000)
     return TopicPlan(
         name=name,
         partitions=partitions,
@@ -70,6 +102,13 @@ def shortcomings(plan: TopicPlan, found: TopicFound) -> list[str]:
         if not _meets(name, actual, wanted):
             problems.append(f"{name} is {actual}, wanted {wanted}")
     return problems
+
+
+def thin(found: TopicFound) -> list[int]:
+    """Name the partitions that take nothing, because too few of their copies are in sync."""
+    # Kafka asks for no more copies in sync than there are.
+    wanted = min(int(found.settings.get("min.insync.replicas", "1")), found.replication)
+    return [number for number, copies in found.in_sync.items() if copies < wanted]
 
 
 def _safe(replication: int, max_message_bytes: int) -> dict[str, str]:

@@ -83,7 +83,7 @@ def create_events(cluster: Cluster, topic: str, *, partitions: int = 1) -> None:
         topic,
         partitions=partitions,
         replication=1,
-        window_seconds=86_400,
+        kept_seconds=86_400,
         max_message_bytes=2 * MAX_EVENT_BYTES,
     )
     create_topics(cluster, [plan])

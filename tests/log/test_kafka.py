@@ -1,24 +1,29 @@
 """What only Kafka does: its partitions, its order through faults, its compaction."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
+import msgspec
 import pytest
 
 from feedbackloop.errors import EventsRefused, LogUnavailable
-from feedbackloop.events import Alias, AnyEvent, CompletionServed, ConversationId
+from feedbackloop.events import Alias, CompletionServed
 from feedbackloop.log.kafka import KafkaEventLog, KafkaReleaseTopic
 from feedbackloop.log.kafka_client import Cluster
 from feedbackloop.log.kafka_writer import KafkaWriter, Outgoing, Terms
-from feedbackloop.log.port import Offset
 from tests import mock_kafka
 from tests.builders import a_completion
-from tests.mock_kafka import API_VERSION, MockCluster, collect_lost_sockets
+from tests.log.order import CONVERSATIONS, everything, is_in_order, once, talks, until_taken
+from tests.mock_kafka import API_VERSION, MockCluster
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("lost_sockets"),
+]
 
 EVENTS = "events"
 PARTITIONS = 4
-CONVERSATIONS = [ConversationId(f"{n:016x}") for n in range(20)]
 
 
 @pytest.fixture
@@ -28,7 +33,6 @@ def mock() -> Iterator[MockCluster]:
     cluster.create_topic(EVENTS, PARTITIONS)
     yield cluster
     cluster.close()
-    collect_lost_sockets()
 
 
 @pytest.fixture
@@ -46,34 +50,6 @@ async def event_log(cluster: Cluster) -> AsyncIterator[KafkaEventLog]:
     log = KafkaEventLog(cluster, Terms(ack_seconds=30), topic=EVENTS)
     yield log
     await log.close()
-
-
-def talks(count: int, *, first: int = 0) -> list[AnyEvent]:
-    """Completions of twenty talks at once."""
-    return [
-        a_completion(f"c{n:06d}", conversation=CONVERSATIONS[n % len(CONVERSATIONS)])
-        for n in range(first, first + count)
-    ]
-
-
-async def everything(log: KafkaEventLog) -> list[CompletionServed]:
-    found: list[Any] = []
-    for partition in await log.partitions():
-        found += [entry.event async for entry in log.read(after=Offset(partition, -1))]
-    return found
-
-
-def once(events: list[CompletionServed]) -> list[CompletionServed]:
-    """Drop the second of two equal event ids, as every reader does."""
-    return list({event.event_id: event for event in reversed(events)}.values())[::-1]
-
-
-def is_in_order(events: list[CompletionServed]) -> bool:
-    for conversation in CONVERSATIONS:
-        ids = [one.completion_id for one in once(events) if one.conversation == conversation]
-        if ids != sorted(ids):
-            return False
-    return True
 
 
 async def test_talks_are_spread_and_none_is_torn_apart(event_log: KafkaEventLog) -> None:
@@ -130,7 +106,7 @@ async def test_brokers_that_go_and_come_lose_nothing(mock: MockCluster, cluster:
         await log.append(talks(900, first=100))
     for broker in mock.brokers:
         mock.set_up(broker)
-    await _until_taken(log, talks(900, first=100)[caught.value.stored :])
+    await until_taken(log, talks(900, first=100)[caught.value.stored :])
 
     found = await everything(log)
     assert caught.value.reason == "unreachable"
@@ -196,11 +172,21 @@ async def test_a_leader_that_slept_takes_nothing_back(mock: MockCluster, cluster
     writer.close()
 
 
-async def _until_taken(log: KafkaEventLog, events: list[AnyEvent]) -> None:
-    while events:
-        try:
-            await log.append(events)
-        except LogUnavailable as error:
-            events = events[error.stored :]
-        else:
-            return
+async def test_no_payload_is_logged_at_any_level(
+    mock: MockCluster, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At DEBUG the library writes keys, values and passwords, and somebody always sets DEBUG."""
+    names = ("kafka", "kafka.producer.kafka", "kafka.admin.client", "kafka.net.connection")
+    for name in names:
+        caplog.set_level(logging.DEBUG, logger=name)
+    caplog.set_level(logging.DEBUG)
+    secret = msgspec.structs.replace(cluster, sasl_password="hush-password")  # noqa: S106
+    log = KafkaEventLog(secret, Terms(), topic=EVENTS)
+    mock.push_errors(mock_kafka.PRODUCE, mock_kafka.NOT_LEADER, mock_kafka.OUT_OF_ORDER_SEQUENCE)
+
+    await log.append([a_completion("c1", prompt="hush-prompt", text="hush-reply")])
+    await everything(log)
+    await log.close()
+
+    assert caplog.records
+    assert "hush" not in caplog.text
