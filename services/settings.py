@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from feedbackloop.errors import SettingsError
 from services.sections.access import Keys, Limits, Oidc
 from services.sections.learning import Canary, Dataset, Gate, Labels, Scheduler, Training
-from services.sections.log import MemoryLog, SegmentLog
+from services.sections.log import KafkaLog, MemoryLog, SegmentLog
 from services.sections.serving import AliasSettings, Retries, Sidecar, Vllm
 
 _PREFIX = "FEEDBACKLOOP_"
@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     database: str = ""
     """SQLAlchemy URL of runs and releases; empty means ``state.db`` in the home folder."""
 
-    log: Annotated[SegmentLog | MemoryLog, Field(discriminator="kind")] = SegmentLog()
+    log: Annotated[SegmentLog | KafkaLog | MemoryLog, Field(discriminator="kind")] = SegmentLog()
     keys: Keys = Keys()
     limits: Limits = Limits()
     oidc: Oidc = Oidc()
@@ -124,7 +124,7 @@ def _explain(error: ValidationError) -> str:
     """Name each setting that is wrong as a variable, and what was expected."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
-        tags = {"segments", "memory"}
+        tags = {"segments", "kafka", "memory"}
         parts = [str(part) for part in problem["loc"] if str(part) not in tags]
         name = _PREFIX + "__".join(parts).upper()
         message = "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]

@@ -105,7 +105,21 @@ EVENTS_FORWARDED = Counter(
 )
 LOG_UNAVAILABLE = Counter(
     "feedbackloop_log_unavailable_total",
-    "Times that the log did not confirm; the events waited in the spool.",
+    "Times that the log did not confirm, by why; the events waited in the spool.",
+    labelnames=["reason"],
+)
+LOG_CLIENT_REBUILDS = Counter(
+    "feedbackloop_log_client_rebuilds_total",
+    "Clients of the log that were thrown away and made anew, by why.",
+    labelnames=["reason"],
+)
+SPOOL_BACKLOG_BYTES = Gauge(
+    "feedbackloop_spool_backlog_bytes",
+    "Records on disk that are not yet in the log.",
+)
+OLDEST_UNCONFIRMED_SECONDS = Gauge(
+    "feedbackloop_oldest_unconfirmed_seconds",
+    "Age of the oldest record that the log has not confirmed; 0 if there is none.",
 )
 FORWARD_ERRORS = Counter(
     "feedbackloop_forward_errors_total",
@@ -113,7 +127,7 @@ FORWARD_ERRORS = Counter(
 )
 DEAD_LETTERS = Counter(
     "feedbackloop_dead_letters_total",
-    "Records that cannot be read and were set aside, by why.",
+    "Records that cannot be read, or that the log refuses, and that were set aside, by why.",
     labelnames=["reason"],
 )
 

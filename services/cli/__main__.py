@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 import feedbackloop
-from services.cli import artefacts, data, demo, doctor, gate, house, keys, reference, releases, runs
+from services.cli import (
+    artefacts,
+    data,
+    demo,
+    doctor,
+    gate,
+    house,
+    keys,
+    reference,
+    releases,
+    runs,
+    topics,
+)
 from services.cli.output import out
 
 app = typer.Typer(
@@ -25,6 +37,7 @@ app.add_typer(runs.app, name="run")
 app.add_typer(releases.app, name="release")
 app.add_typer(data.dataset_app, name="dataset")
 app.add_typer(data.log_app, name="log")
+app.add_typer(topics.topics_app, name="topics")
 app.add_typer(keys.app, name="keys")
 app.add_typer(gate.app, name="gate")
 app.add_typer(artefacts.suite_app, name="suite")

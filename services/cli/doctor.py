@@ -11,8 +11,8 @@ import httpx
 import msgspec
 import typer
 
-from feedbackloop.errors import SettingsError
-from services import apikeys, keyring, supervisor
+from feedbackloop.errors import FeedbackLoopError, SettingsError
+from services import apikeys, keyring, supervisor, wiring
 from services.cli.output import REFUSED, Json, emit, out
 from services.guard import DENIED
 from services.settings import Settings, load
@@ -31,7 +31,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check Python, packages, settings, disk, ports, model and keys."""
+    """Check Python, packages, settings, disk, log, ports, model and keys."""
     findings = list(_findings())
     emit(findings, as_json=as_json, show=lambda: _show(findings))
     if any(finding.outcome == "fail" for finding in findings):
@@ -49,7 +49,14 @@ def _findings() -> Iterator[Finding]:
         yield Finding("settings", "fail", str(error))
         return
     yield Finding("settings", "ok", "every variable is known")
-    checks: tuple[Callable[[Settings], Finding], ...] = (_disk, _model, _keys, _callers, _guard)
+    checks: tuple[Callable[[Settings], Finding], ...] = (
+        _disk,
+        _log,
+        _model,
+        _keys,
+        _callers,
+        _guard,
+    )
     for check in checks:
         yield check(settings)
     running = supervisor.read_state(settings.home) is not None
@@ -88,6 +95,23 @@ def _disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(folder).free / 2**30
     says = f"{free:.1f} GiB free at {folder}"
     return Finding("disk", "ok" if free >= _DISK_GIB else "warn", says)
+
+
+def _log(settings: Settings) -> Finding:
+    """Look at Kafka's topics, if the log is there."""
+    if settings.log.kind != "kafka":
+        return Finding("log", "ok", f"of kind {settings.log.kind}")
+    try:
+        states = wiring.inspect_topics(settings)
+    except FeedbackLoopError as error:
+        return Finding("log", "fail", str(error))
+    missing = [one.name for one in states if one.state == "missing"]
+    if missing:
+        says = f"no topics {', '.join(missing)}: feedbackloop topics create"
+        return Finding("log", "fail", says)
+    differs = [f"{one.name}: {', '.join(one.differs)}" for one in states if one.differs]
+    names = ", ".join(one.name for one in states)
+    return Finding("log", "warn" if differs else "ok", "; ".join(differs) or f"Kafka has {names}")
 
 
 def _model(settings: Settings) -> Finding:

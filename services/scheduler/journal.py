@@ -11,7 +11,7 @@ from datetime import datetime
 import structlog
 
 from feedbackloop.capture.identity import event_id
-from feedbackloop.errors import LogUnavailable
+from feedbackloop.errors import EventsRefused, LogUnavailable
 from feedbackloop.events import AnyEvent, EventId, ReleaseChanged, RunChanged, TenantId
 from feedbackloop.log.port import EventLog
 from feedbackloop.promotion.release import ReleaseDocument
@@ -44,6 +44,9 @@ class Journal:
             return
         try:
             await self._log.append(missing)
+        except EventsRefused as error:
+            # Told again it would be refused again.
+            log.error("refused_by_log", error=str(error))  # noqa: TRY400  # its message says it all
         except LogUnavailable as error:
             log.warning("not_logged", events=len(missing), error=str(error))
             return

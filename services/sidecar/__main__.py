@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from random import Random
 
 import msgspec
@@ -150,7 +151,7 @@ async def run(settings: Settings) -> None:
     keyring = LiveKeyring(settings.home)
     tokens = make_tokens(settings)
     spool = wiring.open_spool(settings, sidecar.name)
-    forwarder = await _make_forwarder(settings, keyring, spool)
+    forwarder = _make_forwarder(settings, keyring, spool)
     server = Upstream(
         settings.upstream(),
         connect_seconds=sidecar.upstream_connect_seconds,
@@ -182,6 +183,7 @@ async def run(settings: Settings) -> None:
         for task in tasks:
             task.cancel()
         drained = await asyncio.to_thread(forwarder.stop, drain_seconds=sidecar.drain_seconds)
+        await forwarder.close()
         log.info("stopped", drained=drained)
 
 
@@ -192,15 +194,16 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-async def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> Forwarder:
+def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> Forwarder:
     name = settings.sidecar.name
     event_log = wiring.open_log(settings, partition=name)
     attribution = Attribution(rules=settings.retries.rules())
-    await remember(event_log, name, attribution)
     letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
     translator = Translator(keyring, attribution, letters)
     # Not for secrets: it spreads the waiting times of sidecars that lost one broker.
-    return Forwarder(spool, event_log, translator, random=Random())  # noqa: S311
+    random = Random()  # noqa: S311
+    prepare = partial(remember, event_log, name, attribution)
+    return Forwarder(spool, event_log, translator, random=random, prepare=prepare)
 
 
 async def _refresh(keyring: LiveKeyring) -> None:

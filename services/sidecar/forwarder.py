@@ -11,8 +11,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
 from random import Random
@@ -35,8 +35,9 @@ from feedbackloop.events import (
     Event,
     TenantId,
 )
-from feedbackloop.log.port import EventLog, Frame, Offset, Spool, SpoolGap
+from feedbackloop.log.port import EventLog, Frame, Spool, SpoolGap
 from services import telemetry
+from services.sidecar.delivery import Delivery
 
 log = structlog.get_logger()
 
@@ -47,9 +48,9 @@ _PATIENCE = timedelta(hours=1)  # longer than a reply takes: after that its end 
 _IDLE_SECONDS = 0.5
 _PACE_SECONDS = 0.1
 _RELEASE_SECONDS = 1.0
-_MAX_WAIT_SECONDS = 10.0
 _REMEMBERED = 2_000  # completions of the last talks that are known again after a start
-_LOOK_BACK = 16 * 2**20  # how far back in the log those are looked for
+_LOOK_BACK = 4_000  # entries of the log among which those are looked for
+_SHUT = frozenset({"unreachable", "credentials", "tls", "topic_missing", "no_leader"})
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -77,7 +78,7 @@ class Translator:
     ) -> None:
         self._keys = keys
         self._attribution = attribution
-        self._set_aside = set_aside
+        self.keep = set_aside
         self._open: dict[CompletionId, _Waiting] = {}
         self._previous = -1
         self.unmatched = 0
@@ -116,7 +117,7 @@ class Translator:
         """Keep a record that cannot be used for whoever wants to know why, and declare it."""
         if isinstance(entry, SpoolGap):
             return [_gap(entry, entry.reason)]
-        self._set_aside(entry.payload, reason)
+        self.keep(entry.payload, reason)
         return [_gap(entry, "set_aside")]
 
     def finished(self) -> int:
@@ -158,11 +159,15 @@ class Translator:
         except RecordError as error:
             for half in (opened, closed):
                 if half is not None:
-                    self._set_aside(record.encode(half), type(error).__name__)
+                    self.keep(record.encode(half), type(error).__name__)
             return [_gap(frame, "set_aside") for frame in frames]
         implied = self._attribution.add(completion)
         numbered = _numbered(completion, frames)
         return [numbered] if implied is None else [numbered, implied]
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Forwarder:
@@ -173,27 +178,41 @@ class Forwarder:
         event_log: Written to.
         translator: Records to events.
         random: For the spread of waiting times.
+        prepare: Awaited before anything is translated.
     """
 
     def __init__(
-        self, spool: Spool, event_log: EventLog, translator: Translator, *, random: Random
+        self,
+        spool: Spool,
+        event_log: EventLog,
+        translator: Translator,
+        *,
+        random: Random,
+        prepare: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         self._spool = spool
         self._log = event_log
         self._translator = translator
-        self._random = random
+        self._prepare = prepare
+        self._delivery = Delivery(event_log, set_aside=translator.keep, random=random)
         self._stopping = threading.Event()
         self._after = spool.released()
         self._events: list[AnyEvent] = []
         self._through = self._after
         self._behind = False
         self._released_at = time.monotonic()
+        self._oldest: datetime | None = None
         self._thread = threading.Thread(target=self._main, name="forwarder", daemon=True)
-        self.forwarded = 0
+
+    @property
+    def forwarded(self) -> int:
         """Events appended since the start."""
+        return self._delivery.delivered
 
     def start(self) -> None:
-        """Begin to forward."""
+        """Begin to forward, and to show how far behind the log is."""
+        telemetry.SPOOL_BACKLOG_BYTES.set_function(self._spool.behind_bytes)
+        telemetry.OLDEST_UNCONFIRMED_SECONDS.set_function(self._oldest_seconds)
         self._thread.start()
 
     def stop(self, *, drain_seconds: float) -> bool:
@@ -202,10 +221,15 @@ class Forwarder:
         self._thread.join(drain_seconds)
         return not self._thread.is_alive()
 
+    async def close(self) -> None:
+        """Give up what is being appended, and close the log. Nothing is forwarded any more."""
+        await self._log.close()
+
     def _main(self) -> None:
         asyncio.run(self._run())
 
     async def _run(self) -> None:
+        await self._get_ready()
         while True:
             stopping = self._stopping.is_set()
             try:
@@ -225,6 +249,27 @@ class Forwarder:
                 # A batch costs a sync and a few switches of threads, however small it is.
                 self._stopping.wait(_PACE_SECONDS)
 
+    async def _get_ready(self) -> None:
+        """Prepare; while the log does not let us in, nothing could be forwarded anyway."""
+        while not self._stopping.is_set():
+            try:
+                await self._prepare()
+            except LogUnavailable as error:
+                telemetry.LOG_UNAVAILABLE.labels(error.reason).inc()
+                log.warning("log_unavailable", error=str(error), reason=error.reason)
+                if error.reason not in _SHUT:
+                    return
+                await asyncio.sleep(_IDLE_SECONDS)
+            except Exception:  # what is recorded matters more than what is remembered
+                log.exception("preparation_failed")
+                return
+            else:
+                return
+
+    def _oldest_seconds(self) -> float:
+        oldest = self._oldest
+        return 0.0 if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
+
     async def _forward(self) -> bool:
         """Move one batch from the spool to the log; say whether there was any."""
         # Translated once: what was opened and then closed cannot be paired a second time.
@@ -232,8 +277,8 @@ class Forwarder:
             self._translate()
         if self._through == self._after:
             return False
-        await self._append(self._events)
-        self._events, self._after = [], self._through
+        await self._delivery.deliver(self._events)
+        self._events, self._after, self._oldest = [], self._through, None
         if time.monotonic() > self._released_at + _RELEASE_SECONDS:
             self._release()
         return True
@@ -250,6 +295,8 @@ class Forwarder:
         size = 0
         self._behind = True
         for number, entry in enumerate(self._spool.read(after=self._after), 1):
+            if self._oldest is None:
+                self._oldest = entry.at if isinstance(entry, Frame) else entry.first_at
             try:
                 self._events += self._translator.events(entry)
                 if isinstance(entry, Frame):
@@ -262,22 +309,6 @@ class Forwarder:
             if size >= _BATCH_BYTES or number == _BATCH:
                 return
         self._behind = False
-
-    async def _append(self, events: Sequence[AnyEvent]) -> None:
-        """Append, for as long as it takes: the spool is bounded for it."""
-        wait = 0.1
-        while events:
-            try:
-                await self._log.append(events)
-            except LogUnavailable as error:
-                log.warning("log_unavailable", error=str(error), retry_seconds=round(wait, 1))
-                telemetry.LOG_UNAVAILABLE.inc()
-                await asyncio.sleep(wait * self._random.uniform(0.5, 1.5))
-                wait = min(wait * 2, _MAX_WAIT_SECONDS)
-                continue
-            self.forwarded += len(events)
-            telemetry.EVENTS_FORWARDED.inc(len(events))
-            return
 
 
 class DeadLetters:
@@ -304,28 +335,21 @@ class DeadLetters:
 
 
 async def remember(event_log: EventLog, partition: str, attribution: Attribution) -> None:
-    """Teach ``attribution`` what this sidecar served last, from its own end of the log."""
-    recent: deque[CompletionServed] = deque(maxlen=_REMEMBERED)
-    end = await event_log.end(partition)
-    # Positions grow by at least 1 an entry, whatever they count: this bounds what is read.
-    start = Offset(partition, max(-1, end.position - _LOOK_BACK))
-    # Retention took the older part: what it left is enough to remember.
-    with contextlib.suppress(LogUnavailable):
-        start = await _oldest(event_log, start)
+    """Teach ``attribution`` what was served last: of this sidecar, or of all that share partitions.
+
+    Raises:
+        LogUnavailable: If the log does not answer.
+    """
+    partitions = await event_log.partitions()
+    own = [partition] if partition in partitions else list(partitions)
+    for name in own:
+        start = await event_log.recent(name, entries=_LOOK_BACK // len(own))
+        recent: deque[CompletionServed] = deque(maxlen=_REMEMBERED // len(own))
         async for entry in event_log.read(after=start):
             if isinstance(entry.event, CompletionServed):
                 recent.append(entry.event)
-    for completion in recent:
-        attribution.add(completion)
-
-
-async def _oldest(event_log: EventLog, start: Offset) -> Offset:
-    """Return ``start``, or the beginning if retention took what follows ``start``."""
-    try:
-        await anext(event_log.read(after=start), None)
-    except LogUnavailable:
-        return Offset(start.partition, -1)
-    return start
+        for completion in recent:
+            attribution.add(completion)
 
 
 def _numbered(event: _Event, frames: Sequence[Frame]) -> _Event:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from feedbackloop.errors import SettingsError
-from services.sections.log import SegmentLog
+from services.sections.log import KafkaLog, SegmentLog
 from services.settings import load
 
 
@@ -87,3 +87,50 @@ def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(SettingsError, match=r"/no/such/file\.toml"):
         load()
+
+
+KAFKA = {"KIND": "kafka", "BOOTSTRAP_SERVERS": "kafka-0:9092,kafka-1:9092"}
+
+
+def set_log(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for name, value in (KAFKA | values).items():
+        monkeypatch.setenv(f"FEEDBACKLOOP_LOG__{name}", value)
+
+
+def test_kafka_needs_no_more_than_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else has a default that loses nothing."""
+    set_log(monkeypatch, {})
+
+    assert load().log == KafkaLog(bootstrap_servers="kafka-0:9092,kafka-1:9092")
+
+
+WRONG = {
+    "no port": ({"BOOTSTRAP_SERVERS": "kafka"}, "FEEDBACKLOOP_LOG__BOOTSTRAP_SERVERS"),
+    "no credentials": ({"SECURITY_PROTOCOL": "SASL_SSL"}, "needs sasl_username and sasl_password"),
+    "credentials in vain": ({"SASL_USERNAME": "app"}, "expected SASL_SSL or SASL_PLAINTEXT"),
+    "half a certificate": ({"SSL_KEYFILE": __file__}, "ssl_certfile and ssl_keyfile"),
+    "no such file": ({"SSL_CAFILE": "/nowhere.pem"}, "FEEDBACKLOOP_LOG__SSL_CAFILE"),
+    "no such mechanism": ({"SASL_MECHANISM": "SCRAM"}, "FEEDBACKLOOP_LOG__SASL_MECHANISM"),
+}
+
+
+@pytest.mark.parametrize(("values", "says"), WRONG.values(), ids=WRONG.keys())
+def test_kafka_settings_that_cannot_work_are_refused(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], says: str
+) -> None:
+    """At the start, rather than as a timeout hours later."""
+    set_log(monkeypatch, values)
+
+    with pytest.raises(SettingsError, match=says):
+        load()
+
+
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings are printed, logged and sent to whoever helps."""
+    secret = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_USERNAME": "app", "SASL_PASSWORD": "hush"}
+    set_log(monkeypatch, secret)
+
+    settings = load()
+
+    assert "hush" not in repr(settings)
+    assert "hush" not in settings.model_dump_json()

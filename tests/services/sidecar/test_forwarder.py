@@ -1,5 +1,6 @@
+import asyncio
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -7,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from feedbackloop.capture import record
 from feedbackloop.capture.attribution import Attribution
@@ -92,6 +94,16 @@ def offered(*items: AnyRecord | bytes) -> MemorySpool:
     for item in items:
         spool.offer(item if isinstance(item, bytes) else record.encode(item), durable=False)
     return spool
+
+
+def shown(metric: str) -> float:
+    return REGISTRY.get_sample_value(metric) or 0.0
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for another thread; the test's own time limit ends it."""
+    while not happened():  # noqa: ASYNC110  # a thread sets no event of ours
+        await asyncio.sleep(0.01)
 
 
 async def test_what_was_recorded_reaches_the_log() -> None:
@@ -328,6 +340,59 @@ async def test_a_restarted_sidecar_remembers_its_last_talks() -> None:
     assert [type(event) for event in events] == [CompletionServed, PromptRetried]
 
 
+async def test_nothing_is_translated_before_the_last_talks_are_known() -> None:
+    """While the log is away nothing could be forwarded, and a retry would not be recognised."""
+    order: list[str] = []
+    failures = [LogUnavailable("away", reason="unreachable")]
+    event_log = MemoryEventLog()
+
+    async def prepare() -> None:
+        order.append("asked")
+        if failures:
+            raise failures.pop()
+        order.append(f"known, {len(await events_of(event_log))} forwarded")
+
+    spool = offered(an_opening(), a_closing())
+    forwarder = Forwarder(spool, event_log, a_translator(), random=Random(1), prepare=prepare)
+    forwarder.start()
+    await until(lambda: forwarder.forwarded == 1)
+
+    assert order == ["asked", "asked", "known, 0 forwarded"]
+    assert forwarder.stop(drain_seconds=PATIENT_SECONDS)
+
+
+async def test_a_log_that_may_not_be_read_does_not_hold_up_what_is_recorded() -> None:
+    """An operator may let sidecars write and nothing else."""
+
+    async def prepare() -> None:
+        raise LogUnavailable("not for you", reason="not_authorized")
+
+    spool, event_log = offered(an_opening(), a_closing()), MemoryEventLog()
+    forwarder = Forwarder(spool, event_log, a_translator(), random=Random(1), prepare=prepare)
+
+    forwarder.start()
+
+    assert forwarder.stop(drain_seconds=PATIENT_SECONDS)
+    assert len(await events_of(event_log)) == 1
+
+
+async def test_how_far_behind_the_log_is_can_be_seen() -> None:
+    """The age of the oldest record that waits is the one alarm that an operator needs."""
+    spool, event_log = offered(an_opening(), a_closing()), MemoryEventLog()
+    event_log.away = True
+    forwarder = Forwarder(spool, event_log, a_translator(), random=Random(1))
+    forwarder.start()
+    await until(lambda: shown("feedbackloop_oldest_unconfirmed_seconds") > 0)
+
+    waiting = shown("feedbackloop_spool_backlog_bytes")
+    event_log.away = False
+    drained = forwarder.stop(drain_seconds=PATIENT_SECONDS)
+
+    assert (waiting > 0, drained) == (True, True)
+    assert shown("feedbackloop_spool_backlog_bytes") == 0
+    assert shown("feedbackloop_oldest_unconfirmed_seconds") == 0
+
+
 async def test_a_log_that_was_cut_short_is_remembered_as_far_as_it_goes() -> None:
     """Retention must not keep a sidecar from starting."""
     event_log = MemoryEventLog()
@@ -339,7 +404,6 @@ async def test_a_log_that_was_cut_short_is_remembered_as_far_as_it_goes() -> Non
     attribution = Attribution()
 
     await remember(event_log, "memory", attribution)
-    await remember(event_log, "nobody", attribution)
 
     assert len(attribution) == 2
 
