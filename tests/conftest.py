@@ -8,12 +8,17 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from feedbackloop.log.kafka_client import Cluster
 from tests.apache_kafka import Broker
 from tests.mock_kafka import API_VERSION, MockCluster
 
 _PREFIX = "FEEDBACKLOOP_"
+
+# How long an example takes depends on who else uses the machine.
+settings.register_profile("feedbackloop", deadline=None)
+settings.load_profile("feedbackloop")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

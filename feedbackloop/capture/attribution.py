@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from feedbackloop.capture import retries
-from feedbackloop.capture.retries import DEFAULT_RULES, Crowd, Implied, Rules
+from feedbackloop.capture.retries import DEFAULT_RULES, Crowd, Implied, Rules, vocabulary
 from feedbackloop.capture.sketch import Sketch, sketch
 from feedbackloop.events import CompletionServed, OutcomeReported, PromptRetried
 
-_Key = tuple[str | int, ...]
+_Key = tuple[str, ...]
 _RECENT = 8  # completions that one key leads to: the person's last tries
+_PLACES = 3  # keys of one completion with one answer
+_PEOPLE = 20_000  # of whom the pace is remembered
 
 
 class Attribution:
@@ -23,14 +25,16 @@ class Attribution:
 
     Args:
         rules: Thresholds of detection.
-        capacity: How many keys are remembered; four for each completion.
+        capacity: How many keys are remembered; three for each completion.
     """
 
-    def __init__(self, *, rules: Rules = DEFAULT_RULES, capacity: int = 100_000) -> None:
+    def __init__(self, *, rules: Rules = DEFAULT_RULES, capacity: int = 75_000) -> None:
         self._rules = rules
         self._capacity = capacity
-        self._recent: OrderedDict[_Key, deque[Sketch]] = OrderedDict()
+        self._vocabulary = vocabulary(rules)
+        self._recent: OrderedDict[_Key, tuple[Sketch, ...]] = OrderedDict()
         self._askers: OrderedDict[_Key, deque[tuple[datetime, _Key]]] = OrderedDict()
+        self._pace: OrderedDict[_Key, deque[datetime]] = OrderedDict()
 
     def add(self, completion: CompletionServed) -> PromptRetried | OutcomeReported | None:
         """Take the next completion in, as it ended; return what its prompt implies.
@@ -44,14 +48,20 @@ class Attribution:
         return next(self._implications(second), None)
 
     def __len__(self) -> int:
-        """Count the prompts that are remembered."""
-        return sum(len(known) for key, known in self._recent.items() if key[0] == "prompt")
+        """Count the completions that are remembered by their place."""
+        return sum(len(known) for key, known in self._recent.items() if key[0] == "place")
 
     def _implications(self, second: Sketch) -> Iterator[PromptRetried | OutcomeReported]:
         crowd: Crowd | None = None
         for first in self._candidates(second):
             crowd = crowd or self._crowd(second)
-            implication = retries.judge(first, second, rules=self._rules, crowd=crowd)
+            implication = retries.judge(
+                first,
+                second,
+                rules=self._rules,
+                vocabulary=self._vocabulary,
+                crowd=crowd,
+            )
             if implication is None:
                 continue
             event = retries.event(first, second, implication)
@@ -63,30 +73,32 @@ class Attribution:
 
     def _candidates(self, second: Sketch) -> Iterator[Sketch]:
         """Yield what the prompt may react to, most certain first, then latest first."""
+        seen = {second.completion_id}
         lookups: tuple[_Key, ...] = (
-            ("prompt", *second.who, second.prompt),
-            ("place", *second.who, second.before, second.length),
-            ("reply", second.tenant, second.before),
+            ("place", *second.who, second.tail),
+            ("chain", second.tenant, second.before),
+            ("reply", *second.who, second.tail),
         )
         for key in lookups:
             known = self._recent.get(key, ())
             ended = [one for one in known if one.ended_at <= second.accepted_at]
-            for first in sorted(ended, key=_when, reverse=True):
-                if first.completion_id != second.completion_id:
+            for first in sorted(ended, key=lambda one: _certainty(one, second), reverse=True):
+                if first.completion_id not in seen:
+                    seen.add(first.completion_id)
                     yield first
 
     def _keep(self, key: _Key, one: Sketch) -> None:
-        known = self._recent.setdefault(key, deque(maxlen=_RECENT))
-        self._recent.move_to_end(key)
-        again = next((old for old in known if old.completion_id == one.completion_id), None)
-        if again is not None:
-            known.remove(again)
-        known.append(one)
-        while len(self._recent) > self._capacity:
+        known = self._recent.pop(key, ())
+        if known:
+            others = (old for old in known if old.completion_id != one.completion_id)
+            known = (*others, one)[-_RECENT:]
+        # The keys were asked for in this order: the first is forgotten first.
+        self._recent[key] = known or (one,)
+        if len(self._recent) > self._capacity:
             self._recent.popitem(last=False)
 
     def _ask(self, one: Sketch) -> None:
-        """Note who asked which prompt, as far as the crowd's size needs it."""
+        """Note who asked which prompt and how fast, as far as the rules need it."""
         key = (one.tenant, one.prompt)
         known = self._askers.setdefault(key, deque(maxlen=self._rules.max_askers + 1))
         self._askers.move_to_end(key)
@@ -94,14 +106,24 @@ class Attribution:
             known.append((one.accepted_at, one.who))
         while len(self._askers) > self._capacity:
             self._askers.popitem(last=False)
+        times = self._pace.setdefault(one.who, deque(maxlen=self._rules.max_per_minute + 1))
+        self._pace.move_to_end(one.who)
+        if one.accepted_at not in times:
+            times.append(one.accepted_at)
+        while len(self._pace) > _PEOPLE:
+            self._pace.popitem(last=False)
 
     def _crowd(self, second: Sketch) -> Crowd:
-        since = second.accepted_at - timedelta(seconds=self._rules.crowd_seconds)
+        now = second.accepted_at
+        since = now - timedelta(seconds=self._rules.crowd_seconds)
         askers = self._askers.get((second.tenant, second.prompt), ())
-        mine = self._recent.get(("prompt", *second.who, second.prompt), ())
+        place = self._recent.get(("place", *second.who, second.tail), ())
+        mine = (one for one in place if one.prompt == second.prompt)
+        lately = now - timedelta(minutes=1)
         return Crowd(
-            askers=sum(since <= at <= second.accepted_at for at, _ in askers),
-            times=sum(since <= one.accepted_at <= second.accepted_at for one in mine),
+            askers=sum(since <= at <= now for at, _ in askers),
+            times=sum(since <= one.accepted_at <= now for one in mine),
+            pace=sum(lately <= at <= now for at in self._pace.get(second.who, ())),
         )
 
 
@@ -110,18 +132,19 @@ def implied(
 ) -> list[PromptRetried | OutcomeReported]:
     """Return what all prompts imply about earlier completions, whatever order they come in."""
     order = sorted(completions, key=lambda one: (one.ended_at, one.completion_id))
-    attribution = Attribution(rules=rules, capacity=4 * len(order) + 1)
+    attribution = Attribution(rules=rules, capacity=_PLACES * len(order) + 1)
     found = (attribution.add(completion) for completion in order)
     return [event for event in found if event is not None]
 
 
-def _when(one: Sketch) -> tuple[datetime, str]:
-    return one.ended_at, one.completion_id
+def _certainty(first: Sketch, second: Sketch) -> tuple[bool, datetime, str]:
+    return retries.repeats(first, second), first.ended_at, first.completion_id
 
 
 def _places(one: Sketch) -> Iterator[_Key]:
     """Name the places at which a later prompt would look for this completion."""
     for chain in one.reply_chains:
-        yield ("reply", one.tenant, chain)
-    yield ("prompt", *one.who, one.prompt)
-    yield ("place", *one.who, one.before, one.length)
+        yield ("chain", one.tenant, chain)
+    for tail in one.reply_tails:
+        yield ("reply", *one.who, tail)
+    yield ("place", *one.who, one.tail)

@@ -6,60 +6,55 @@ Each line is a JSON object::
      "first": {"messages", "response", "finish_reason", "at", "params", "headers"},
      "second": {"messages", "at", "params", "headers"}}
 
-``at`` is in seconds, for the first turn of when its answer ended; ``kind``, ``implied``,
-``params`` and ``headers`` may be left out. An answer that was stopped has ``null`` for its
-``finish_reason``.
+``docs/capture.md`` says what may be left out, and how that is then read.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from hashlib import sha256
 
 import msgspec
 
-from feedbackloop.capture.chain import chain, extend
-from feedbackloop.capture.identity import event_id
-from feedbackloop.capture.retries import DEFAULT_RULES, Implied, Rules, judge
-from feedbackloop.capture.sketch import sketch
-from feedbackloop.events import (
-    BASE,
-    Alias,
-    Arm,
-    CompletionId,
-    CompletionServed,
-    ConversationId,
-    JsonObject,
-    Outcome,
-    Reply,
-    TenantId,
-    UserId,
+from feedbackloop.capture.dialogues import (
+    Fragment,
+    Half,
+    completed,
+    completions,
+    continuation,
+    keeps_its_words,
 )
+from feedbackloop.capture.retries import (
+    DEFAULT_RULES,
+    Implication,
+    Implied,
+    Rules,
+    judge,
+    vocabulary,
+)
+from feedbackloop.capture.sketch import sketch
+from feedbackloop.capture.words import Vocabulary
+from feedbackloop.events import RetryKind
 
-_KEY = b"fragments"
-_START = datetime(2000, 1, 1, tzinfo=UTC)
-_FAILED = frozenset({"error", "timeout"})
-_STOPPED = frozenset({"abort", "cancelled", "client_gone", "stopped"})
+HALVES = ("tuned", "held-out")
+"""The halves of a labelled set: thresholds are set on the first, and reported on the second."""
 
-
-class Half(msgspec.Struct, frozen=True):
-    """One prompt, and for the first of the two its answer."""
-
-    messages: list[JsonObject]
-    at: float
-    response: str | list[str] | None = None
-    finish_reason: str | None = "stop"
-    params: JsonObject = {}
-    headers: dict[str, str] = {}
-
-
-class Fragment(msgspec.Struct, frozen=True):
-    """Two prompts of one person, and what a reader says that the second implies."""
-
-    first: Half
-    second: Half
-    id: str | int = ""
-    kind: str | None = None
-    implied: Implied | None = None
+_MIDDLE = 128
+_KINDS = {
+    "regeneration": "regenerate",
+    "retry": "regenerate",
+    "edit-and-resend": "edit",
+    "edited": "edit",
+    "rephrased": "rephrase",
+    "rephrasing": "rephrase",
+    "correct": "correction",
+    "correction-marker": "correction",
+    "stop": "stopped",
+    "stop-mid-stream": "stopped",
+    "thank": "thanks",
+    "accept": "thanks",
+    "accepted": "thanks",
+}
+"""Other names that people give to our kinds."""
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +67,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
         kind: The kind of retry, or the reason why it is none.
         confidence: As in ``Implication``.
         truth: What the line says that it implies, if it does.
-        truth_kind: The kind that the line names, if it does.
+        truth_kind: The kind that the line names, if it does, in our words.
         error: Why the line could not be read, or None.
     """
 
@@ -87,12 +82,22 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """How often the detector is right about one class; None where nothing was counted."""
+    """How often the detector is right about one class; None where nothing was counted.
+
+    Attributes:
+        precision: Share of what was found that is true.
+        recall: Share of what is true that was found.
+        found: How many were found.
+        true: How many are true.
+        understood: Share of what is true of which at least the implication is right: for kinds
+            that go by other names here.
+    """
 
     precision: float | None
     recall: float | None
     found: int
     true: int
+    understood: float | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,38 +119,50 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 _decoder = msgspec.json.Decoder(Fragment)
 
 
-def score_fragments(lines: Iterable[str | bytes], *, rules: Rules = DEFAULT_RULES) -> Report:
-    """Judge each fragment, and count where the truth is given. Empty lines are skipped."""
+def half(name: str) -> str:
+    """Say which half of a labelled set a fragment is in, by its id alone."""
+    return HALVES[sha256(name.encode()).digest()[0] >= _MIDDLE]
+
+
+def score_fragments(
+    lines: Iterable[str | bytes], *, rules: Rules = DEFAULT_RULES, only: str | None = None
+) -> Report:
+    """Judge each fragment, and count where the truth is given. Empty lines are skipped.
+
+    Args:
+        lines: JSON, one fragment each.
+        rules: Thresholds, and a team's words.
+        only: The half to judge, one of ``HALVES``; None for all. What cannot be read is in both.
+    """
+    known = vocabulary(rules)
     scored = tuple(
-        _score(number, line, rules) for number, line in enumerate(lines, start=1) if line.strip()
+        one
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+        for one in [_score(number, line, rules, known)]
+        if only is None or one.error is not None or half(one.id) == only
     )
     implied = [
         (one.implied.value, one.truth.value)
         for one in scored
         if one.implied is not None and one.truth is not None
     ]
-    kinds = [(one.kind, one.truth_kind) for one in scored if one.truth_kind is not None]
     return Report(
         lines=scored,
         implied=_rates(implied),
-        kinds=_rates(kinds),
+        kinds=_by_kind([one for one in scored if one.truth_kind is not None]),
         unreadable=sum(one.error is not None for one in scored),
     )
 
 
-def completions(fragment: Fragment) -> tuple[CompletionServed, CompletionServed]:
-    """Turn a fragment into the two completions that the sidecar would have recorded."""
-    return _completion("first", fragment.first), _completion("second", fragment.second)
-
-
-def _score(number: int, line: str | bytes, rules: Rules) -> Scored:
+def _score(number: int, line: str | bytes, rules: Rules, known: Vocabulary) -> Scored:
     try:
         fragment = _decoder.decode(line)
-        first, second = completions(fragment)
+        found = _read(fragment, rules, known)
     # The last of these: a time beyond the calendar's end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         return Scored(line=number, error=str(error))
-    found = judge(sketch(first), sketch(second), rules=rules)
+    kind = fragment.kind.strip().lower().replace("_", "-") if fragment.kind else None
     return Scored(
         line=number,
         id=str(fragment.id),
@@ -153,66 +170,50 @@ def _score(number: int, line: str | bytes, rules: Rules) -> Scored:
         kind=found.reason if found is not None else "unrelated",
         confidence=found.confidence if found is not None else 0.5,
         truth=fragment.implied,
-        truth_kind=fragment.kind,
+        truth_kind=_KINDS.get(kind, kind).replace("-", "_") if kind else None,
     )
 
 
-def _completion(name: str, half: Half) -> CompletionServed:
-    hashes = chain(half.messages, key=_KEY)
-    texts = [half.response] if isinstance(half.response, str) else half.response or []
-    at = _START + timedelta(seconds=half.at)
-    headers = {key.lower(): value for key, value in half.headers.items()}
-    user = headers.get("x-feedbackloop-user") or half.params.get("user")
-    return CompletionServed(
-        event_id=event_id(name),
-        tenant=TenantId("default"),
-        at=at,
-        completion_id=CompletionId(name),
-        conversation=ConversationId(""),
-        user=UserId(str(user)) if user else None,
-        chain=hashes,
-        reply_chains=tuple(
-            extend(hashes[-1], {"role": "assistant", "content": text}, key=_KEY)
-            for text in texts
-            if hashes
-        ),
-        alias=Alias(str(half.params.get("model", ""))),
-        assigned=BASE,
-        release=BASE,
-        release_seq=0,
-        arm=Arm.STABLE,
-        propensity=1.0,
-        epoch=0,
-        messages=tuple(half.messages),
-        parameters=half.params,
-        replies=tuple(Reply(text=text, finish_reason=half.finish_reason) for text in texts),
-        accepted_at=at,
-        ended_at=at,
-        outcome=_outcome(half),
-        idempotency_key=headers.get("idempotency-key"),
-    )
+def _read(fragment: Fragment, rules: Rules, known: Vocabulary) -> Implication | None:
+    """Judge a fragment. A new turn by itself may go on from the answer, or replace the turn."""
+    first, second = completed(fragment)
+    found = _judge(first, second, rules, known)
+    longer = continuation(first, second)
+    further = _judge(first, longer, rules, known) if longer is not None else None
+    if found is None or further is None:
+        return found
+    anew = further.kind is RetryKind.REPHRASE and not keeps_its_words(first, second)
+    says_so = further.kind is RetryKind.CORRECTION or further.implied is Implied.ACCEPTED
+    return further if says_so or anew or found.kind is None else found
 
 
-def _outcome(half: Half) -> Outcome:
-    if half.finish_reason in _FAILED:
-        return Outcome.UPSTREAM_FAILED
-    stopped = half.finish_reason is None or half.finish_reason in _STOPPED
-    return Outcome.CLIENT_GONE if stopped else Outcome.COMPLETE
+def _judge(first: Half, second: Half, rules: Rules, known: Vocabulary) -> Implication | None:
+    before, after = (sketch(one) for one in completions(first, second))
+    return judge(before, after, rules=rules, vocabulary=known)
+
+
+def _by_kind(lines: list[Scored]) -> dict[str, Rate]:
+    rates = _rates([(one.kind, one.truth_kind or "") for one in lines])
+    told = [one for one in lines if one.truth is not None]
+    total = Counter(one.truth_kind for one in told)
+    right = Counter(one.truth_kind for one in told if one.implied is one.truth)
+    return {
+        name: msgspec.structs.replace(rate, understood=right[name] / total[name])
+        if total[name]
+        else rate
+        for name, rate in rates.items()
+    }
 
 
 def _rates(pairs: list[tuple[str, str]]) -> dict[str, Rate]:
     found, true = Counter(one for one, _ in pairs), Counter(one for _, one in pairs)
     right = Counter(one for one, other in pairs if one == other)
-    return {name: _rate(right, found, true, name) for name in sorted(found | true)}
-
-
-def _rate(
-    right: Mapping[str, int], found: Mapping[str, int], true: Mapping[str, int], name: str
-) -> Rate:
-    hits = right.get(name, 0)
-    return Rate(
-        precision=hits / found[name] if name in found else None,
-        recall=hits / true[name] if name in true else None,
-        found=found.get(name, 0),
-        true=true.get(name, 0),
-    )
+    return {
+        name: Rate(
+            precision=right[name] / found[name] if found[name] else None,
+            recall=right[name] / true[name] if true[name] else None,
+            found=found[name],
+            true=true[name],
+        )
+        for name in sorted(found | true)
+    }

@@ -1,103 +1,307 @@
-"""What does the head of a turn say about the answer before it? Words are matched, nothing else.
+"""What does a person's next turn say about the answer before it? Words are matched, nothing else.
 
-Case is folded, and what means nothing ("well", "sorry") is skipped; a marker must end at a word's
-end, languages without spaces excepted.
+A turn is read clause by clause, its beginning only. What is quoted or code says nothing; nor does
+what a clause supposes ("if", "why"), nor a question, unless it is one of doubt.
 """
 
-from collections.abc import Mapping
-from re import IGNORECASE, Pattern, escape, split
+from collections.abc import Callable, Iterator, Sequence
 from re import compile as regex
 
-from feedbackloop.capture.words import BUTS, FILLERS, MARKERS, Marker, Markers, Phrases
+import msgspec
 
-_UNSPACED = frozenset({"zh", "ja"})
-_PLAIN = str.maketrans(
-    "\uff01\uff1f\uff0c\u3001\uff1b\uff1a\u3002\u2019\u2013\u2014\u2026", "!?,,;:.'--."
-)
-_CLAUSE = r"[.!?;:\n]+"
-_OPENING = " \t\"'\u00bf\u00a1([*_>-,"
+from feedbackloop.capture.folding import folded
+from feedbackloop.capture.words import Language, Marker
+
 _READ = 400  # characters; what a person thinks of an answer comes first
+_CLAUSES = 8
+_SHORT = 10  # words; praise in the middle of a longer turn is about something else
 _MORE_WORDS = 12  # a wish for one more is short; in a long turn these words mean other things
-
-
-def compiled(markers: Markers = MARKERS) -> Mapping[Marker, Pattern[str]]:
-    """Make one pattern for each marker, over all languages."""
-    patterns = {marker: _pattern(by_language) for marker, by_language in markers.items()}
-    # A bare no stands alone: "No, ..." and "No."; but not "No one knows ...".
-    denial = _alternatives(markers[Marker.DENIAL])
-    patterns[Marker.DENIAL] = regex(rf"(?:{denial})(?=\s*(?:$|[,.!]|-(?!\w)))", IGNORECASE)
-    return patterns
-
-
-def heads(turn: str, pattern: Pattern[str]) -> bool:
-    """Say whether a turn begins with a marker."""
-    # "Mais" is a French "but" and a Portuguese "more": what is skipped may itself be the marker.
-    whole = turn.translate(_PLAIN)[:_READ].lstrip(_OPENING + ".!?;:\n")
-    return any(pattern.match(head) is not None for head in (whole, _head(turn)))
-
-
-def objects(turn: str, markers: Mapping[Marker, Pattern[str]]) -> bool:
-    """Say whether a turn says that the answer was wrong, at its head or after a polite one.
-
-    "That's wrong", "No, I meant ...", "Thanks, but you forgot ...".
-    """
-    if heads(turn, markers[Marker.THANKS]):
-        starts = _BUT.split(turn, maxsplit=1)[1:]
-    else:
-        starts = [turn]
-        denial = markers[Marker.DENIAL].match(_head(turn))
-        if denial is not None and not heads(turn, markers[Marker.POLITE]):
-            clauses = _clauses(turn)
-            starts += [clauses[0][denial.end() :], *clauses[1:2]]
-    return any(heads(start, markers[Marker.CORRECTION]) for start in starts)
-
-
-def asks_for_more(turn: str, markers: Mapping[Marker, Pattern[str]]) -> bool:
-    """Say whether a person wants one more of the same: liking, if anything."""
-    head = _head(turn)
-    short = len(head.split()) <= _MORE_WORDS
-    pattern = markers[Marker.VARIETY]
-    if pattern.match(head) is not None:
-        return True
-    return short and _ANOTHER.search(head) is not None
-
-
-def _head(turn: str) -> str:
-    return next(iter(_clauses(turn)), "")
-
-
-def _clauses(turn: str) -> list[str]:
-    """Return the first two clauses that say something, without what says nothing before them."""
-    clauses: list[str] = []
-    for clause in split(_CLAUSE, turn.translate(_PLAIN)[:_READ]):
-        said = clause.strip(_OPENING)
-        while (filler := _FILLER.match(said)) is not None:
-            said = said[filler.end() :].lstrip(_OPENING)
-        if said:
-            clauses.append(said)
-    return clauses[:2]
-
-
-def _pattern(by_language: Phrases) -> Pattern[str]:
-    return regex(rf"(?:{_alternatives(by_language)})", IGNORECASE)
-
-
-def _alternatives(by_language: Phrases) -> str:
-    spaced = [escape(w) for lang, ws in by_language.items() if lang not in _UNSPACED for w in ws]
-    joined = [escape(w) for lang, ws in by_language.items() if lang in _UNSPACED for w in ws]
-    longest_first = sorted(spaced, key=len, reverse=True)
-    # Not within "non-fiction" or "no-code".
-    words = rf"(?<!\w)(?:{'|'.join(longest_first)})(?![\w-])" if longest_first else r"(?!)"
-    return "|".join([words, *joined])
-
-
-_FILLER = _pattern(FILLERS)
-_BUT = regex(rf"\b(?:{'|'.join(BUTS)})\b|但是?|でも|けど", IGNORECASE)
-_ANOTHER = regex(
-    r"\b(?:another|one more|a few more|some other|any other|other (?:options|ideas|examples)"
-    r"|something else|different one|noch (?:eine?n?|ein paar)|ein(?:e|en)? andere[ns]?"
-    r"|un(?:e)? autre|encore une?|d'autres|otr[oa]s?|un[oa] más|un altro|un'altra|outr[oa]s?"
-    r"|mais uma?)\b"
-    r"|再[来给讲写]|换一?个|另一个|別の|もう(?:一|ひと)つ",
-    IGNORECASE,
+_QUOTED = regex(
+    r"```.*?(?:```|\Z)|`[^`\n]*`|\"[^\"\n]{0,200}\"|(?<!\w)'[^'\n]{1,80}'(?!\w)", flags=16
 )
+_SENTENCES = regex(r"((?:(?<!\d)\.(?!\w)|[!?;\n])[\s.!?;]*|(?<=\d)\.\s+)")
+_PARTS = regex(r"[\s,:()*_~>|]*(?:[,:()*_~>|]|\s-+\s)[\s,:()*_~>|-]*")
+_EDGES = " \t\"'-*_#>[]."
+_GLAD = regex(
+    "[\U0001f44d\U0001f64f\u2764\U0001f60d\U0001f389\U0001f4af\U0001f44f\U0001f44c\U0001f970\U0001f917]"
+)
+_CROSS = regex("[\U0001f44e\U0001f621\U0001f620\U0001f926\U0001f644\U0001f92c\U0001f624]")
+_FAULT = regex(r"\b\w*(?:error|exception)\s*:|traceback \(most recent")
+
+_TELLING = (Marker.CORRECTION, Marker.THANKS, Marker.POLITE, Marker.DENIAL)
+"""What a clause may begin with that looks like a filler."""
+
+Tongues = Sequence[Language]
+
+
+class Clause(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a turn, folded, without what says nothing before it.
+
+    Attributes:
+        text: What it says.
+        asked: Whether its sentence ends with a question mark.
+        first: Whether it begins a sentence.
+        adverse: Whether it began with a "but".
+    """
+
+    text: str
+    asked: bool
+    first: bool
+    adverse: bool
+
+    @property
+    def words(self) -> int:
+        """Count its words; where there are no spaces, its characters in pairs."""
+        return (
+            len(self.text.split())
+            if self.text.isascii()
+            else max(len(self.text.split()), len(self.text) // 4)
+        )
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """The beginning of a turn, taken apart once, and the languages that it may be in."""
+
+    clauses: tuple[Clause, ...]
+    text: str
+    tongues: tuple[Language, ...]
+
+
+def turn(said: str, tongues: Tongues) -> Turn:
+    """Take the beginning of a turn apart."""
+    text = _QUOTED.sub(" \x00 ", folded(said[:_READ], trim=False))
+    return Turn(clauses=tuple(_clauses(text, tongues)), text=text, tongues=tuple(tongues))
+
+
+def objects(one: Turn) -> bool:
+    """Say whether a turn says that the answer was wrong: flatly, or after a polite beginning.
+
+    "That's wrong", "No, I meant ...", "Thanks, but you forgot ...", "Are you sure?".
+    """
+    if _CROSS.search(one.text) or _FAULT.search(one.text):
+        return True
+    return any(_objects(clause, one.tongues) for clause in one.clauses)
+
+
+def insists(one: Turn) -> bool:
+    """Say whether a turn objects in words that cannot answer a question of the assistant."""
+    return any(
+        not clause.asked
+        and not _any(clause.text, Marker.POLITE, one.tongues)
+        and _holds(clause.text, Marker.OBJECTION, one.tongues)
+        for clause in one.clauses
+    )
+
+
+def denies(one: Turn) -> bool:
+    """Say whether a turn begins with a bare no, which may be meant as an answer."""
+    clause = next(iter(one.clauses), None)
+    return clause is not None and _whole(clause.text, Marker.DENIAL, one.tongues)
+
+
+def is_polite(one: Turn) -> bool:
+    """Say whether a turn begins like a denial and is none: "No problem", "No, thanks"."""
+    whole = " ".join(clause.text for clause in one.clauses[:2])
+    return _any(whole, Marker.POLITE, one.tongues)
+
+
+def is_glad(one: Turn) -> bool:
+    """Say whether a turn says that the answer was good, before it says anything else."""
+    if is_polite(one):
+        return False
+    if _GLAD.search(one.text):
+        return not any(clause.asked for clause in one.clauses)
+    for clause in one.clauses[:3]:
+        if _is_glad(clause, one.tongues):
+            return True
+        if clause.asked or _wishes(clause, one.tongues) or clause.words > _SHORT:
+            return False
+    return False
+
+
+def asks_for_more(one: Turn) -> bool:
+    """Say whether a person wants one more of the same: liking, if anything."""
+    if sum(clause.words for clause in one.clauses) > _MORE_WORDS:
+        return False
+    return any(
+        _any(clause.text, Marker.MORE, one.tongues)
+        or _holds(clause.text, Marker.ANOTHER, one.tongues)
+        for clause in one.clauses[:2]
+    )
+
+
+def goes_on(one: Turn) -> bool:
+    """Say whether a person wants the rest of the answer."""
+    clause = next(iter(one.clauses), None)
+    return (
+        clause is not None
+        and clause.words <= _SHORT
+        and _any(clause.text, Marker.GO_ON, one.tongues)
+    )
+
+
+def constrains(one: Turn) -> bool:
+    """Say whether a turn holds a condition on form: shorter, in German."""
+    return any(_holds(clause.text, Marker.CONSTRAINT, one.tongues) for clause in one.clauses)
+
+
+def follows(one: Turn) -> bool:
+    """Say whether a turn goes on from the answer: "And ...?", "What about ...?"."""
+    head = one.text.lstrip(_EDGES)
+    return any(language.heads(head, Marker.FOLLOW) for language in one.tongues)
+
+
+def has_question(one: Turn) -> bool:
+    """Say whether anything in a turn asks."""
+    return any(clause.asked or _inquires(clause, one.tongues) for clause in one.clauses)
+
+
+def contrasts(one: Turn) -> bool:
+    """Say whether a turn sets one thing against another: "Peru, not Brazil"."""
+    return any(
+        _denied(clause.text, one.tongues) == 0 and not clause.first for clause in one.clauses[1:4]
+    )
+
+
+def contradicts(one: Turn, named: Callable[[str], bool]) -> bool:
+    """Say whether a turn begins with a statement that may speak against the answer.
+
+    It does so after a "but", by denying something of what was named before, or by pointing at
+    the answer; a wish does not, nor a statement about the person who speaks.
+
+    Args:
+        one: The turn.
+        named: Whether prompt or answer named a word.
+    """
+    clause = next((clause for clause in one.clauses if clause.words > 1), None)
+    if clause is None or _speaks_of_self(clause.text, one.tongues):
+        return False
+    head = clause.text.split(" ", 1)[0]
+    spaced = [language for language in one.tongues if language.spaced]
+    if any(head in language.ask for language in spaced):
+        return False
+    points = any(head in language.pronouns for language in spaced)
+    states = not spaced or named(head) or any(head in language.function for language in spaced)
+    return points or clause.adverse or (states and _denied(clause.text, one.tongues) > 0)
+
+
+def _denied(text: str, tongues: Tongues) -> int:
+    """Return the place of the first word that denies, in words; -1 if there is none."""
+    words = text.split()
+    for place, word in enumerate(words):
+        for language in tongues:
+            if language.spaced:
+                if word in language.negation:
+                    return place
+            elif any(one in word for one in language.negation):
+                return 0 if any(word.startswith(one) for one in language.negation) else place + 1
+    return -1
+
+
+def _speaks_of_self(text: str, tongues: Tongues) -> bool:
+    return any(
+        text.split(" ", 1)[0] in language.self
+        if language.spaced
+        else any(text.startswith(word) for word in language.self)
+        for language in tongues
+    )
+
+
+def _objects(clause: Clause, tongues: Tongues) -> bool:
+    if _any(clause.text, Marker.POLITE, tongues):
+        return False
+    if _any(clause.text, Marker.DOUBT, tongues):
+        return True
+    if clause.asked or _any(clause.text, Marker.IF, tongues):
+        return False
+    if _is_glad(clause, tongues):
+        return any(_objects(rest, tongues) for rest in _after_but(clause, tongues))
+    heads = (_any(text, Marker.CORRECTION, tongues) for text in _after_no(clause.text, tongues))
+    return any(heads) or (
+        not _inquires(clause, tongues) and _holds(clause.text, Marker.OBJECTION, tongues)
+    )
+
+
+def _is_glad(clause: Clause, tongues: Tongues) -> bool:
+    if _holds(clause.text, Marker.AHEAD, tongues):
+        return False
+    if _any(clause.text, Marker.THANKS, tongues):
+        return True
+    return clause.words <= _SHORT and _holds(clause.text, Marker.PRAISE, tongues)
+
+
+def _after_but(clause: Clause, tongues: Tongues) -> Iterator[Clause]:
+    """Yield what follows a "but" within a clause."""
+    for language in tongues:
+        found = language.patterns[Marker.BUT].search(clause.text)
+        if found is not None and found.end() < len(clause.text):
+            text = clause.text[found.end() :].strip(_EDGES)
+            yield msgspec.structs.replace(clause, text=text, adverse=True)
+
+
+def _after_no(text: str, tongues: Tongues) -> Iterator[str]:
+    """Yield a clause, and what follows a "no" that it begins with."""
+    yield text
+    for language in tongues:
+        end = language.heads(text, Marker.DENIAL)
+        if end and text[end:].strip():
+            yield text[end:].strip()
+
+
+def _wishes(clause: Clause, tongues: Tongues) -> bool:
+    return _holds(clause.text, Marker.CONSTRAINT, tongues) or _inquires(clause, tongues)
+
+
+def _inquires(clause: Clause, tongues: Tongues) -> bool:
+    """Say whether a clause is a question without a question mark."""
+    if clause.asked:
+        return True
+    head = clause.text.split(" ", 1)[0]
+    return any(
+        head in language.asks
+        if language.spaced
+        else any(_ends(clause.text, word) for word in language.asks)
+        for language in tongues
+    )
+
+
+def _ends(text: str, word: str) -> bool:
+    return text.endswith(word) if len(word) == 1 else word in text
+
+
+def _clauses(text: str, tongues: Tongues) -> Iterator[Clause]:
+    pieces = _SENTENCES.split(text)
+    count = 0
+    for sentence, end in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
+        first = True
+        for part in _PARTS.split(sentence):
+            clause = _clause(" ".join(part.split()), asked="?" in end, first=first, tongues=tongues)
+            if clause is not None:
+                yield clause
+                first, count = False, count + 1
+            if count == _CLAUSES:
+                return
+
+
+def _clause(text: str, *, asked: bool, first: bool, tongues: Tongues) -> Clause | None:
+    """Skip what says nothing at a clause's beginning; None if nothing is left."""
+    text, adverse = text.strip(_EDGES), False
+    while text:
+        longest = max(language.heads(text, Marker.FILLERS) for language in tongues)
+        adverse = adverse or any(language.heads(text, Marker.BUT) for language in tongues)
+        if not longest or any(_any(text, marker, tongues) for marker in _TELLING):
+            return Clause(text=text, asked=asked, first=first, adverse=adverse)
+        text = text[longest:].lstrip(_EDGES)
+    return None
+
+
+def _any(text: str, marker: Marker, tongues: Tongues) -> bool:
+    return any(language.heads(text, marker) for language in tongues)
+
+
+def _whole(text: str, marker: Marker, tongues: Tongues) -> bool:
+    return any(language.is_whole(text, marker) for language in tongues)
+
+
+def _holds(text: str, marker: Marker, tongues: Tongues) -> bool:
+    return any(language.holds(text, marker) for language in tongues)

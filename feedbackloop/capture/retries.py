@@ -7,15 +7,22 @@ References:
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from re import Pattern
 
 import msgspec
 
 from feedbackloop.capture.identity import event_id, retry_event_id
-from feedbackloop.capture.markers import asks_for_more, compiled, heads, objects
-from feedbackloop.capture.similarity import is_other_subject, similarity
+from feedbackloop.capture.reactions import (
+    THANKS,
+    Limits,
+    Pair,
+    Reaction,
+    continued,
+    repeated,
+    replaced,
+)
+from feedbackloop.capture.sidecalls import is_side_call
 from feedbackloop.capture.sketch import Sketch
-from feedbackloop.capture.words import MARKERS, Marker
+from feedbackloop.capture.words import Table, Vocabulary, built_in, compiled, known_words, merged
 from feedbackloop.events import Outcome, OutcomeReported, PromptRetried, RetryKind
 
 THANKED = "thanked"
@@ -43,7 +50,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         max_times: A prompt that one asked more often than this within the crowd's time is a
             machine's.
         crowd_seconds: How far back askers and times are counted.
+        max_per_minute: One who sends more prompts than this in a minute is a machine; 0 for no
+            limit.
         idf: Weight of each word in comparisons, from the traffic's own counts; others weigh 1.
+        words: A team's own word table, added to ours.
     """
 
     min_gap_seconds: float = 1.0
@@ -54,7 +64,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_askers: int = 200
     max_times: int = 5
     crowd_seconds: float = 600.0
+    max_per_minute: int = 30
     idf: Mapping[str, float] = {}
+    words: Table = {}
 
 
 class Crowd(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,14 +75,15 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         askers: By how many people.
         times: By the one in question.
+        pace: How many prompts, this or others, that one sent in the last minute.
     """
 
     askers: int = 1
     times: int = 1
+    pace: int = 1
 
 
 DEFAULT_RULES = Rules()
-DEFAULT_MARKERS: Mapping[Marker, Pattern[str]] = compiled(MARKERS)
 ALONE = Crowd()
 
 PRIORS: Mapping[RetryKind, float] = {
@@ -85,6 +98,11 @@ PRIORS: Mapping[RetryKind, float] = {
 _THANKS_PRIOR = 0.75
 
 
+def vocabulary(rules: Rules) -> Vocabulary:
+    """Return the words that rules read turns by: ours, and what a team added."""
+    return compiled(merged([built_in(), rules.words])) if rules.words else known_words()
+
+
 class Implication(msgspec.Struct, frozen=True, kw_only=True):
     """What one prompt implies about one completion.
 
@@ -92,7 +110,7 @@ class Implication(msgspec.Struct, frozen=True, kw_only=True):
         implied: Rejected, accepted, or nothing.
         kind: In which way it was asked again; None unless rejected.
         confidence: Probability that it is right, in [0.5, 1]; 0.5 if nothing is implied.
-        similarity: Of the two user turns, in [0, 1]; 0 if they were not compared.
+        similarity: Of the two user turns, in [0, 1]; 0 where nothing is rejected.
         gap_seconds: From the end of the completion to the prompt.
         reason: Why, in a word or two, from the closed set in ``docs/capture.md``.
     """
@@ -110,7 +128,7 @@ def judge(
     second: Sketch,
     *,
     rules: Rules = DEFAULT_RULES,
-    markers: Mapping[Marker, Pattern[str]] = DEFAULT_MARKERS,
+    vocabulary: Vocabulary | None = None,
     crowd: Crowd = ALONE,
 ) -> Implication | None:
     """Say what the prompt of ``second`` implies about the completion ``first``.
@@ -120,7 +138,7 @@ def judge(
         second: The later one; of its answer only this is read: whether it is the same, at
             temperature 0.
         rules: Thresholds.
-        markers: Words that say what a person thinks of the answer before.
+        vocabulary: The words by which turns are read; None for those that we know.
         crowd: Who else asked the second prompt lately.
 
     Returns:
@@ -133,9 +151,10 @@ def judge(
     reason = next(_exclusions(first, second, rules, crowd), None)
     if reason is not None:
         return Implication(implied=Implied.NONE, gap_seconds=gap, reason=reason)
-    alike = similarity(first.said, second.said, idf=rules.idf)
-    found = _reaction(first, second, alike, rules, markers)
-    return msgspec.structs.replace(found, similarity=alike, gap_seconds=gap)
+    two = Pair(first, second, vocabulary or known_words(), idf=rules.idf)
+    if any(is_side_call(one.ends, two.tongues) for one in (first, second)):
+        return Implication(implied=Implied.NONE, gap_seconds=gap, reason="side_call")
+    return _implication(_reaction(two, rules), gap)
 
 
 def event(
@@ -172,24 +191,31 @@ def event(
 
 
 def repeats(first: Sketch, second: Sketch) -> bool:
-    """Say whether both have the same prompt, word for word."""
-    return first.length > 0 and first.prompt == second.prompt
+    """Say whether both have the same prompt, word for word, as far as it tells the place."""
+    if first.length > 0 and first.prompt == second.prompt:
+        return True
+    return bool(first.said) and first.said == second.said and first.tail == second.tail
 
 
 def continues(first: Sketch, second: Sketch) -> bool:
     """Say whether ``second`` is the very next turn after the completion ``first``."""
-    return second.length == first.length + 2 and second.before in first.reply_chains
+    if second.length == first.length + 2 and second.before in first.reply_chains:
+        return True
+    return second.is_reply and second.tail in first.reply_tails
 
 
 def replaces(first: Sketch, second: Sketch) -> bool:
     """Say whether the last turn alone differs: what comes before it is the same."""
-    return first.length == second.length > 0 and first.before == second.before
+    if first.length == second.length > 0 and first.before == second.before:
+        return True
+    return first.is_reply == second.is_reply and first.tail == second.tail
 
 
 def _exclusions(first: Sketch, second: Sketch, rules: Rules, crowd: Crowd) -> Iterator[str]:
     """Yield the reasons why a prompt says nothing about a completion, most telling first."""
     gap = (second.accepted_at - first.ended_at).total_seconds()
     stopped_early = first.shown_tokens < rules.min_shown_tokens
+    again = repeats(first, second)
     checks = {
         "other_person": (first.tenant, first.user) != (second.tenant, second.user),
         "failed": first.outcome in (Outcome.UPSTREAM_FAILED, Outcome.CRASHED),
@@ -199,116 +225,41 @@ def _exclusions(first: Sketch, second: Sketch, rules: Rules, crowd: Crowd) -> It
         and first.idempotency_key == second.idempotency_key,
         "too_soon": gap < rules.min_gap_seconds,
         "not_spoken": not second.is_spoken,
-        "side_call": first.is_side_call or second.is_side_call,
         "several_choices": max(first.choices, second.choices) > 1,
         "cut_at_length": first.is_cut,
         "other_model": first.alias != second.alias,
         "other_instructions": first.instructions != second.instructions,
-        "same_answer": repeats(first, second) and second.is_cold and first.answer == second.answer,
-        "crowd": repeats(first, second)
-        and (crowd.askers > rules.max_askers or crowd.times > rules.max_times),
+        "same_answer": again and second.is_cold and first.answer == second.answer,
+        "crowd": again and (crowd.askers > rules.max_askers or crowd.times > rules.max_times),
+        "machine": 0 < rules.max_per_minute < crowd.pace,
     }
     return (reason for reason, applies in checks.items() if applies)
 
 
-def _reaction(
-    first: Sketch,
-    second: Sketch,
-    alike: float,
-    rules: Rules,
-    markers: Mapping[Marker, Pattern[str]],
-) -> Implication:
+def _reaction(two: Pair, rules: Rules) -> Reaction:
     """Choose between the three relations: asked again as it is, continued, or replaced."""
-    if repeats(first, second):
-        return _repeated(first, second, markers)
-    if continues(first, second):
-        return _continued(first, second, alike, rules, markers)
-    return _replaced(first, second, alike, rules, markers)
-
-
-def _repeated(first: Sketch, second: Sketch, markers: Mapping[Marker, Pattern[str]]) -> Implication:
-    if asks_for_more(second.said, markers):
-        return _nothing("variety")
-    # After a stop a client may ask again by itself, as after a broken connection.
-    stopped = first.outcome is Outcome.CLIENT_GONE
-    return _rejected(RetryKind.STOPPED if stopped else RetryKind.REGENERATE)
-
-
-def _continued(
-    first: Sketch,
-    second: Sketch,
-    alike: float,
-    rules: Rules,
-    markers: Mapping[Marker, Pattern[str]],
-) -> Implication:
-    """Read the person's next words, the clearest first."""
-    said = second.said
-    if objects(said, markers):
-        return _rejected(RetryKind.CORRECTION)
-    if asks_for_more(said, markers):
-        return _nothing("variety")
-    if heads(said, markers[Marker.DENIAL]) and not heads(said, markers[Marker.POLITE]):
-        # "No" after "Shall I ...?" answers a question.
-        return _nothing("answer") if first.asks else _rejected(RetryKind.CORRECTION)
-    if heads(said, markers[Marker.THANKS]):
-        return Implication(implied=Implied.ACCEPTED, confidence=_THANKS_PRIOR, reason="thanks")
-    return _asked_in_other_words(first, second, alike, rules, markers)
-
-
-def _asked_in_other_words(
-    first: Sketch,
-    second: Sketch,
-    alike: float,
-    rules: Rules,
-    markers: Mapping[Marker, Pattern[str]],
-) -> Implication:
-    soon = (second.accepted_at - first.ended_at).total_seconds() <= rules.max_gap_seconds
-    reason: str | None = "new_request"
-    if soon and alike >= rules.rephrase_similarity:
-        reason = _new_wish(first.said, second.said, markers)
-    if reason is None:
-        return _rejected(RetryKind.REPHRASE)
-    if first.outcome is Outcome.CLIENT_GONE:
-        return _rejected(RetryKind.STOPPED)
-    return _nothing(reason)
-
-
-def _replaced(
-    first: Sketch,
-    second: Sketch,
-    alike: float,
-    rules: Rules,
-    markers: Mapping[Marker, Pattern[str]],
-) -> Implication:
-    # A first turn has nothing before it that shows it is the same talk: then time has to.
-    gap = (second.accepted_at - first.ended_at).total_seconds()
-    same_talk = first.is_reply or gap <= rules.max_gap_seconds
-    if not same_talk or alike < rules.edit_similarity:
-        return _nothing("new_request")
-    if asks_for_more(second.said, markers):
-        return _nothing("variety")
-    strictly = not first.is_reply and first.conversation != second.conversation
-    reason = _new_wish(first.said, second.said, markers, strictly=strictly)
-    return _rejected(RetryKind.EDIT) if reason is None else _nothing(reason)
-
-
-def _new_wish(
-    before: str, after: str, markers: Mapping[Marker, Pattern[str]], *, strictly: bool = False
-) -> str | None:
-    """Say why similar words are a wish of their own and no second try, if they are."""
-    if is_other_subject(before, after, strictly=strictly):
-        return "other_subject"
-    constraint = markers[Marker.CONSTRAINT]
-    if constraint.search(after.casefold()) and not constraint.search(before.casefold()):
-        return "constraint"
-    return None
-
-
-def _rejected(kind: RetryKind) -> Implication:
-    return Implication(
-        implied=Implied.REJECTED, kind=kind, confidence=PRIORS[kind], reason=kind.value
+    if repeats(two.first, two.second):
+        return repeated(two)
+    limits = Limits(
+        rephrase_similarity=rules.rephrase_similarity,
+        edit_similarity=rules.edit_similarity,
+        max_gap_seconds=rules.max_gap_seconds,
     )
+    return continued(two, limits) if continues(two.first, two.second) else replaced(two, limits)
 
 
-def _nothing(reason: str) -> Implication:
-    return Implication(implied=Implied.NONE, reason=reason)
+def _implication(reaction: Reaction, gap_seconds: float) -> Implication:
+    if reaction.kind is not None:
+        implied, confidence = Implied.REJECTED, PRIORS[reaction.kind]
+    elif reaction.reason == THANKS:
+        implied, confidence = Implied.ACCEPTED, _THANKS_PRIOR
+    else:
+        implied, confidence = Implied.NONE, 0.5
+    return Implication(
+        implied=implied,
+        kind=reaction.kind,
+        confidence=confidence,
+        similarity=reaction.likeness,
+        gap_seconds=gap_seconds,
+        reason=reaction.reason,
+    )

@@ -7,16 +7,13 @@ sees short texts.
 
 from collections import Counter
 from collections.abc import Mapping
-from difflib import SequenceMatcher
 from math import sqrt
 from re import compile as regex
 
-from feedbackloop.capture.words import MANNER
+from feedbackloop.capture.folding import folded
 
 _UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"  # kana and han: one word each
 _WORDS = regex(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\w)+")
-_SUBJECT_WORDS = 4
-_MENDED = 0.6  # above this, a word is a respelling of the other
 _LONG = 2_000  # what a person retypes is shorter; what is pasted is told apart by its beginning
 
 
@@ -35,55 +32,6 @@ def similarity(one: str, other: str, *, idf: Mapping[str, float] | None = None) 
     if not one or not other:
         return 0.0
     return max(_trigrams(one, other), _words(one, other, idf or {}), _edits(one, other))
-
-
-def is_other_subject(one: str, other: str, *, strictly: bool = False) -> bool:
-    """Say whether two turns differ only in what they are about: a new wish in the same words.
-
-    "What is the capital of France?" and "What is the capital of Spain?" are as alike as a turn
-    and its rephrasing. They are told apart by what was exchanged: a few content words for others
-    that look nothing like them, everything else being equal. A mended spelling, another function
-    word ("can" for "do") or manner ("briefly") is no other subject; another number is.
-
-    Args:
-        one: A user turn.
-        other: Another.
-        strictly: Whether any exchanged content word makes another subject, however much else
-            changed: for turns that nothing but likeness shows to belong together.
-    """
-    left, right = _WORDS.findall(folded(one)[:_LONG]), _WORDS.findall(folded(other)[:_LONG])
-    numbers = [sorted(word for word in words if word.isdecimal()) for words in (left, right)]
-    if all(numbers) and numbers[0] != numbers[1]:
-        return True
-    if strictly:
-        return _exchanges(_content(left, beyond=right), _content(right, beyond=left))
-    changes = [
-        (left[i:j], right[k:m])
-        for tag, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
-        if tag != "equal"
-    ]
-    kept = len(left) - sum(len(gone) for gone, _ in changes)
-    small = all(max(len(gone), len(new)) <= _SUBJECT_WORDS for gone, new in changes)
-    return kept > 0 and small and bool(changes) and all(_exchanges(*change) for change in changes)
-
-
-def _exchanges(gone: list[str], new: list[str]) -> bool:
-    if not gone or not new or any(_is_manner(word) for word in [*gone, *new]):
-        return False
-    return _edits("".join(gone), "".join(new)) < _MENDED
-
-
-def _content(words: list[str], *, beyond: list[str]) -> list[str]:
-    return [word for word in words if word not in beyond and not _is_manner(word)]
-
-
-def _is_manner(word: str) -> bool:
-    return word in MANNER or word.endswith("ly")
-
-
-def folded(text: str) -> str:
-    """Reduce a text to what is compared: case folded, white space joined."""
-    return " ".join(text.casefold().split())
 
 
 def _trigrams(one: str, other: str) -> float:

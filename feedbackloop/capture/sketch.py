@@ -1,8 +1,8 @@
 """What retry detection keeps of one completion: small enough to remember tens of thousands."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from hashlib import sha256
-from re import IGNORECASE
+from hashlib import blake2b
 from re import compile as regex
 
 import msgspec
@@ -21,21 +21,15 @@ from feedbackloop.events import (
 )
 
 _FIRST_ERROR = 400
-_KEPT = 2_000  # characters of a turn
+_KEPT_TURN = 1_000  # characters of a person's turn
+_KEPT_ANSWER = 300  # of an answer's beginning, and of each end of what may be an app's instruction
+_HASHED = 4_000  # characters of instructions that tell them apart
+_HASHED_END = 150  # of either end of a message that names a place
 _CHARACTERS_PER_TOKEN = 6  # more than any tokenizer's mean, so that estimates stay low
-_LOOKED_THROUGH = 4_000  # characters of a message in which a side call's words are sought
-
-_SIDE_CALL = regex(
-    r"^\s*#{1,4}\s*task\b"
-    r"|\b(?:title|tags?|emoji|follow-?\s?ups?(?: questions?)?|summary|summari[sz]e)\b"
-    r"[^\n]{0,80}\b(?:th(?:is|e)|our|following|above|a)\s+"
-    r"(?:chat|conversation|dialog(?:ue)?|discussion|thread|messages?)\b"
-    r"|\b\d\s*(?:-|to|or|\u2013)?\s*\d?[- ]words?(?: long)? title\b"
-    r"|<chat_history>"
-    r"|\b(?:suggest|generate|propose|predict)\b[^\n]{0,60}\bfollow-?\s?up questions\b",
-    IGNORECASE,
-)
-_NEEDED = ("task", "title", "tag", "emoji", "follow", "summar", "chat_history")
+_DIGITS = regex(r"\d+")
+_MARKUP = b"*_`#>~|- \t\r\n\f\v"
+_THOUGHT = "</think>"
+_ASKING = ("?", "\uff1f", "\u061f")  # question marks: Latin, wide, Arabic
 
 
 class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -45,11 +39,16 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         prompt: Hash of the whole prompt; empty if there was none.
         before: Hash of all but the prompt's last message; empty if there was only one.
         length: Messages in the prompt.
+        tail: Hash of the last two messages before the prompt's last, or of the instructions if
+            there are none; white space, markup and numbers in instructions do not count.
         is_reply: Whether the prompt holds an earlier turn of the assistant.
         is_spoken: Whether the prompt's last message is a person's: no tool's result.
         said: The person's last turn, its beginning.
-        instructions: Hash of the system prompts.
+        ends: Beginnings and ends of the messages in which an app would say what it wants.
+        instructions: Hash of the system prompts, numbers left out: they may hold the time.
         reply_chains: Hashes of the prompt with each reply.
+        reply_tails: Hashes of the last turn with each reply, as ``tail`` has them.
+        answered: The answer's beginning.
         answer: Hash of what was answered.
         is_answered: Whether there was an answer without an error.
         asks: Whether the answer ends with a question to the person.
@@ -57,7 +56,6 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         shown_tokens: A lower bound of what the person could read.
         choices: How many answers were asked for.
         is_cold: Whether the temperature was 0.
-        is_side_call: Whether an app asked on its own behalf: for a title, tags, follow-ups.
     """
 
     completion_id: CompletionId
@@ -68,11 +66,15 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt: ChainHash
     before: ChainHash
     length: int
+    tail: str
     is_reply: bool
     is_spoken: bool
     said: str
+    ends: tuple[str, ...]
     instructions: str
     reply_chains: tuple[ChainHash, ...]
+    reply_tails: tuple[str, ...]
+    answered: str
     answer: str
     is_answered: bool
     asks: bool
@@ -80,7 +82,6 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     shown_tokens: int
     choices: int
     is_cold: bool
-    is_side_call: bool
     idempotency_key: str | None
     outcome: Outcome
     accepted_at: datetime
@@ -94,8 +95,10 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def sketch(completion: CompletionServed) -> Sketch:
     """Reduce a completion to what can be compared."""
-    last = completion.messages[-1] if completion.messages else {}
+    messages = completion.messages
     texts = [reply.text for reply in completion.replies]
+    said = _last_turn(messages)
+    instructions = _instructions(messages)
     return Sketch(
         completion_id=completion.completion_id,
         tenant=completion.tenant,
@@ -105,19 +108,22 @@ def sketch(completion: CompletionServed) -> Sketch:
         prompt=completion.chain[-1] if completion.chain else ChainHash(""),
         before=completion.chain[-2] if len(completion.chain) > 1 else ChainHash(""),
         length=len(completion.chain),
-        is_reply=any(message.get("role") == "assistant" for message in completion.messages[:-1]),
-        is_spoken=last.get("role") == "user",
-        said=_last_turn(completion.messages)[:_KEPT],
-        instructions=_hash(_instructions(completion.messages)),
+        tail=_tail(messages, instructions),
+        is_reply=any(message.get("role") == "assistant" for message in messages[:-1]),
+        is_spoken=bool(messages) and messages[-1].get("role") == "user",
+        said=said[:_KEPT_TURN],
+        ends=_ends(messages),
+        instructions=instructions,
         reply_chains=completion.reply_chains,
-        answer=_hash(texts),
-        is_answered=completion.status < _FIRST_ERROR and bool(completion.replies),
-        asks=bool(texts) and texts[0].rstrip(" \n*_)\"'").endswith(("?", "?")),
+        reply_tails=_reply_tails(said, texts),
+        answered=texts[0][:_KEPT_ANSWER] if texts else "",
+        answer=_hash(*texts),
+        is_answered=completion.status < _FIRST_ERROR and bool(texts),
+        asks=bool(texts) and texts[0][-20:].rstrip(" \n*_)\"'").endswith(_ASKING),
         is_cut=any(reply.finish_reason == "length" for reply in completion.replies),
         shown_tokens=_shown_tokens(completion),
         choices=_choices(completion),
         is_cold=completion.parameters.get("temperature") == 0,
-        is_side_call=is_side_call(completion.messages),
         idempotency_key=completion.idempotency_key,
         outcome=completion.outcome,
         accepted_at=completion.accepted_at,
@@ -125,38 +131,59 @@ def sketch(completion: CompletionServed) -> Sketch:
     )
 
 
-def is_side_call(messages: tuple[JsonObject, ...]) -> bool:
-    """Say whether an app asked on its own behalf: for a title, tags or follow-up questions."""
-    asked = [message for message in messages if message.get("role") != "assistant"]
-    # The instruction stands first, or comes last, after the talk that it is about.
-    ends = [*asked[:1], *asked[-1:]]
-    texts = (normalised(message.get("content"))[:_LOOKED_THROUGH] for message in ends)
-    return any(_is_side_call(text) for text in texts)
-
-
-def _is_side_call(text: str) -> bool:
-    # The pattern is slow, and few texts hold a word that it needs.
-    folded = text.casefold()
-    return any(word in folded for word in _NEEDED) and _SIDE_CALL.search(text) is not None
-
-
-def _last_turn(messages: tuple[JsonObject, ...]) -> str:
+def _last_turn(messages: Sequence[JsonObject]) -> str:
     turns = (one.get("content") for one in reversed(messages) if one.get("role") == "user")
     return normalised(next(turns, None))
 
 
-def _instructions(messages: tuple[JsonObject, ...]) -> list[str]:
-    return [
-        normalised(message.get("content"))
+def _ends(messages: Sequence[JsonObject]) -> tuple[str, ...]:
+    """Return where an app's own wish stands: it comes first, or last, after the talk."""
+    asked = [message for message in messages if message.get("role") != "assistant"]
+    texts = [normalised(message.get("content")) for message in (*asked[:1], *asked[1:][-1:])]
+    return tuple(
+        part
+        for text in texts
+        for part in (text[:_KEPT_ANSWER], text[_KEPT_ANSWER:][-_KEPT_ANSWER:])
+        if part
+    )
+
+
+def _tail(messages: Sequence[JsonObject], instructions: str) -> str:
+    """Name the place of the last turn by what stands just before it."""
+    if len(messages) > 2 and messages[-2].get("role") == "assistant":  # noqa: PLR2004  # a turn
+        turn, answer = (_loosely(normalised(one.get("content"))) for one in messages[-3:-1])
+        return _hash(turn, answer)
+    return _hash("", instructions)
+
+
+def _reply_tails(said: str, texts: Sequence[str]) -> tuple[str, ...]:
+    turn = _loosely(said)
+    return tuple(_hash(turn, _loosely(text)) for text in texts)
+
+
+def _loosely(text: str) -> bytes:
+    """Leave out what clients change in what they send back: markup, white space, thoughts."""
+    if _THOUGHT in text:
+        text = text.rpartition(_THOUGHT)[2]
+    if len(text) > 2 * _HASHED_END:
+        text = f"{text[:_HASHED_END]} {text[-_HASHED_END:]}"
+    return _encoded(text).translate(None, _MARKUP)
+
+
+def _instructions(messages: Sequence[JsonObject]) -> str:
+    texts = [
+        _DIGITS.sub("0", normalised(message.get("content"))[:_HASHED])
         for message in messages
         if message.get("role") in ("system", "developer")
     ]
+    return _hash(*texts) if texts else ""
 
 
 def _shown_tokens(completion: CompletionServed) -> int:
+    if completion.completion_tokens:
+        return completion.completion_tokens
     text = completion.replies[0].text if completion.replies else ""
-    estimate = max(len(text.split()), len(text) // _CHARACTERS_PER_TOKEN)
-    return completion.completion_tokens or estimate
+    return max(len(text.split()), len(text) // _CHARACTERS_PER_TOKEN)
 
 
 def _choices(completion: CompletionServed) -> int:
@@ -164,9 +191,13 @@ def _choices(completion: CompletionServed) -> int:
     return max(asked if isinstance(asked, int) else 1, len(completion.replies))
 
 
-def _hash(texts: list[str]) -> str:
-    total = sha256()
+def _hash(*texts: str | bytes) -> str:
+    total = blake2b(digest_size=16)
     for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
+        encoded = text if isinstance(text, bytes) else _encoded(text)
         total.update(len(encoded).to_bytes(8, "big") + encoded)
     return total.hexdigest()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.capture.fragments import Rate, Report, score_fragments
+from feedbackloop.capture.fragments import HALVES, Rate, Report, score_fragments
 from feedbackloop.errors import SettingsError
 from feedbackloop.training.artefact import config_problems, tensor_problems
 from services import wiring
 from services.cli.output import REFUSED, Json, emit, explained, facts, out, table
+from services.sections.serving import read_words
 from services.settings import load
 
 suite_app = typer.Typer(help="What the gate measures.", no_args_is_help=True)
@@ -69,22 +70,47 @@ def inspect(
         raise typer.Exit(REFUSED)
 
 
-@retries_app.callback()
-def _retries() -> None:
-    """Keep ``score`` a command of its own, though it is the only one."""
-
-
 @retries_app.command("score")
-def score(file: Path, as_json: Json = False) -> None:
+def score(
+    file: Path,
+    only: Annotated[
+        str | None,
+        typer.Option("--half", help=f"Judge one half of the set: {' or '.join(HALVES)}."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Run the detector on dialogues of your own: one JSON object a line."""
     with explained():
+        if only is not None and only not in HALVES:
+            raise SettingsError(f"--half {only}: expected {' or '.join(HALVES)}")
         try:
             lines = file.read_bytes().splitlines()
         except OSError as error:
             raise SettingsError(f"{file}: {error.strerror}") from error
         rules = load().retries.rules()
-    report = score_fragments(lines, rules=rules)
+    report = score_fragments(lines, rules=rules, only=only)
     emit(report, as_json=as_json, show=lambda: _show_report(report))
+
+
+@retries_app.command("lint")
+def lint_words(files: Annotated[list[Path], typer.Argument()], as_json: Json = False) -> None:
+    """Check word tables of your own, which the setting ``retries.words`` names."""
+    found: dict[str, dict[str, int]] = {}
+    problems: list[str] = []
+    for file in files:
+        try:
+            table = read_words(file)
+        except SettingsError as error:
+            problems += str(error).split("; ")
+            continue
+        found[str(file)] = {
+            code: sum(len(value) for value in lists.values() if isinstance(value, list))
+            for code, lists in table.items()
+        }
+    told = {"tables": found, "problems": problems}
+    emit(told, as_json=as_json, show=lambda: _show_words(found, problems))
+    if problems:
+        raise typer.Exit(REFUSED)
 
 
 @suite_app.callback()
@@ -104,6 +130,14 @@ def _show_suites(suites: dict[str, dict[str, object]], problems: list[str]) -> N
         out.print(problem, style="red", markup=False, highlight=False)
 
 
+def _show_words(found: dict[str, dict[str, int]], problems: list[str]) -> None:
+    for file, languages in found.items():
+        counts = ", ".join(f"{code}: {count} phrases" for code, count in languages.items())
+        out.print(f"{file}: {counts}", markup=False)
+    for problem in problems:
+        out.print(problem, style="red", markup=False, highlight=False)
+
+
 def _show_report(report: Report) -> None:
     rows = [
         (one.line, one.id, one.error or one.implied, one.kind, f"{one.confidence:.2f}", one.truth)
@@ -113,13 +147,14 @@ def _show_report(report: Report) -> None:
     for title, rates in (("implied", report.implied), ("kind", report.kinds)):
         if rates:
             shown = [(name, *_rate(rate)) for name, rate in sorted(rates.items())]
-            table((title, "precision", "recall", "found", "true"), shown)
+            table((title, "precision", "recall", "found", "true", "understood"), shown)
     if report.unreadable:
         out.print(f"{report.unreadable} lines could not be read", style="yellow")
 
 
-def _rate(rate: Rate) -> tuple[str, str, int, int]:
-    precision, recall = (
-        "" if share is None else f"{share:.3f}" for share in (rate.precision, rate.recall)
+def _rate(rate: Rate) -> tuple[str, str, int, int, str]:
+    precision, recall, understood = (
+        "" if share is None else f"{share:.3f}"
+        for share in (rate.precision, rate.recall, rate.understood)
     )
-    return precision, recall, rate.found, rate.true
+    return precision, recall, rate.found, rate.true, understood

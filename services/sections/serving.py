@@ -1,11 +1,14 @@
 """Who answers, and what is noticed on the way."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from feedbackloop.capture.retries import Rules
-from services.sections.section import Address, Count, Seconds, Section, Tenant
+from feedbackloop.capture.words import Table, merged, parsed
+from feedbackloop.errors import SettingsError
+from services.sections.section import Address, Count, Seconds, Section, Share, Tenant
 
 
 class Sidecar(Section):
@@ -119,13 +122,53 @@ class Retries(Section):
     max_gap_seconds: Seconds = 300.0
     """A similar prompt later than this is another talk."""
 
+    rephrase_similarity: Share = 0.6
+    """Least likeness of a turn that continues a talk, at which it is asked again."""
+
+    edit_similarity: Share = 0.5
+    """Least likeness of a turn that replaces another, at which it is that turn, edited."""
+
+    min_shown_tokens: Count = 30
+    """An answer that was stopped before this many tokens was not read."""
+
     max_askers: Count = 200
     """A prompt that more people than this asked lately is a shared demo's or a load test's."""
 
+    max_times: Count = 5
+    """A prompt that one person asked more often than this lately is a machine's."""
+
+    max_per_minute: Count = 30
+    """One who sends more prompts than this in a minute is a machine; 0 for no limit."""
+
+    words: tuple[Path, ...] = ()
+    """Word tables (TOML) that add phrases and languages to those by which turns are read."""
+
     def rules(self) -> Rules:
-        """Return the detector's rules."""
+        """Return the detector's rules, the team's words read.
+
+        Raises:
+            SettingsError: If a word table cannot be read, or breaks a rule; it names both.
+        """
         return Rules(
             min_gap_seconds=self.min_gap_seconds,
             max_gap_seconds=self.max_gap_seconds,
+            rephrase_similarity=self.rephrase_similarity,
+            edit_similarity=self.edit_similarity,
+            min_shown_tokens=self.min_shown_tokens,
             max_askers=self.max_askers,
+            max_times=self.max_times,
+            max_per_minute=self.max_per_minute,
+            words=merged(read_words(path) for path in self.words),
         )
+
+
+def read_words(path: Path) -> Table:
+    """Read a word table.
+
+    Raises:
+        SettingsError: If it cannot be read, or breaks a rule.
+    """
+    try:
+        return parsed(path.read_text("utf-8"), name=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error

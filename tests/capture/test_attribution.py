@@ -103,6 +103,17 @@ def test_a_prompt_of_very_many_people_teaches_nothing() -> None:
     assert many == []
 
 
+def test_a_machine_is_known_by_its_pace() -> None:
+    """A batch job under one key sends like prompts for hours, and nobody reads the answers."""
+    jobs = [f"Classify the mood of ticket number {n}" for n in range(60)]
+
+    facts = live(
+        *(served(f"c{n:02d}", talk(job), at=1.5 * n, took=0.1) for n, job in enumerate(jobs))
+    )
+
+    assert facts == []
+
+
 def test_what_is_seen_twice_is_one_fact() -> None:
     """After a crash the forwarder repeats itself, and must find what it found before."""
     first, second = served("c1", talk(PIZZA)), served("c2", talk(PIZZA), at=20)
@@ -115,7 +126,7 @@ def test_what_is_seen_twice_is_one_fact() -> None:
 
 def test_memory_is_bounded() -> None:
     """A sidecar runs for months."""
-    attribution = Attribution(capacity=8)
+    attribution = Attribution(capacity=6)
     for number in range(100):
         attribution.add(served(f"c{number}", talk(f"What is {number}?"), at=number))
 

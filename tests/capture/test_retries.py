@@ -124,8 +124,12 @@ def test_the_question_in_other_words_is_a_rejection() -> None:
         ("Thanks!", Implied.ACCEPTED, "thanks"),
         ("Perfect. And a calzone?", Implied.ACCEPTED, "thanks"),
         ("Give me another one", Implied.NONE, "variety"),
-        ("How do I make a lasagne at home?", Implied.NONE, "other_subject"),
+        ("How do I make a lasagne at home?", Implied.NONE, "new_request"),
         ("How do I make a pizza at home step by step?", Implied.NONE, "constraint"),
+        ("When was pizza first made at home?", Implied.NONE, "new_request"),
+        ("And how do I make a pizza at home?", Implied.NONE, "new_request"),
+        ("continue", Implied.NONE, "go_on"),
+        ("No, thanks", Implied.NONE, "new_request"),
         ("Which flour is best?", Implied.NONE, "new_request"),
     ],
 )
@@ -202,13 +206,26 @@ def test_an_exclusion_outranks_words(reason: str, turn: str) -> None:
 def test_a_prompt_that_a_crowd_asks_is_nobodys_retry() -> None:
     """A load test, and the example button of a demo."""
     first, second = sketched("c1", talk(PIZZA)), sketched("c2", talk(PIZZA), at=20)
+    crowds = {
+        "crowd": [Crowd(askers=201), Crowd(times=6)],
+        "machine": [Crowd(pace=31)],
+    }
 
-    shared = judge(first, second, crowd=Crowd(askers=201))
-    hammered = judge(first, second, crowd=Crowd(times=6))
+    found = {
+        reason: [judge(first, second, crowd=crowd) for crowd in some]
+        for reason, some in crowds.items()
+    }
 
-    assert shared is not None
-    assert hammered is not None
-    assert (shared.reason, hammered.reason) == ("crowd", "crowd")
+    assert all(one and one.reason == reason for reason, some in found.items() for one in some)
+
+
+def test_the_pace_of_a_machine_can_be_allowed() -> None:
+    """A replay of old traffic runs faster than people do."""
+    first, second = sketched("c1", talk(PIZZA)), sketched("c2", talk(PIZZA), at=20)
+
+    found = judge(first, second, crowd=Crowd(pace=1000), rules=Rules(max_per_minute=0))
+
+    assert verdict(found) == (Implied.REJECTED, RetryKind.REGENERATE)
 
 
 def test_a_title_for_the_chat_is_the_apps_wish() -> None:
@@ -245,6 +262,80 @@ def test_a_tools_result_is_no_word_of_the_person() -> None:
 def test_other_instructions_make_another_prompt() -> None:
     """Developers try system prompts on one question; the answers are not to blame."""
     assert react(talk(PIZZA, system="Be brief."), talk(PIZZA, system="Be long.")) is None
+
+
+def test_a_clock_in_the_instructions_does_not_hide_a_retry() -> None:
+    """Many apps write the time into the system prompt, and so change it every minute."""
+    morning, later = "Be brief. It is 10:07 now.", "Be brief. It is 10:08 now."
+    wrong = talk(PIZZA, "Buy one.", "That's wrong.", system=later)
+
+    again = react(talk(PIZZA, system=morning), talk(PIZZA, system=later))
+    objection = react(talk(PIZZA, system=morning), wrong)
+
+    assert verdict(again) == (Implied.REJECTED, RetryKind.REGENERATE)
+    assert verdict(objection) == (Implied.REJECTED, RetryKind.CORRECTION)
+
+
+@pytest.mark.parametrize(
+    "sent_back",
+    [
+        "**Knead** the dough,   then rest it.",
+        "Knead the dough,\nthen rest it.",
+        "<think>flour?</think>Knead the dough, then rest it.",
+    ],
+)
+def test_an_answer_that_the_client_reformatted_is_still_that_answer(sent_back: str) -> None:
+    """Clients strip markup, join lines and drop thoughts before they send a talk back."""
+    answer = "Knead the dough, then rest it."
+
+    found = react(talk(PIZZA), talk(PIZZA, sent_back, "That's wrong."), answer=answer)
+
+    assert verdict(found) == (Implied.REJECTED, RetryKind.CORRECTION)
+
+
+def test_a_talk_whose_beginning_was_dropped_goes_on_all_the_same() -> None:
+    """Clients keep the last messages only, once a talk grows too long for the context."""
+    first = talk("Hi", "Hello!", PIZZA)
+    second = talk(PIZZA, "Buy one.", "That's wrong.")
+
+    assert verdict(react(first, second)) == (Implied.REJECTED, RetryKind.CORRECTION)
+
+
+def test_a_stop_outranks_what_the_person_wrote_instead() -> None:
+    """They saw enough, and said so by the button; the words only say what they want."""
+    stopped = {"outcome": Outcome.CLIENT_GONE, "finish_reason": None}
+
+    edited = react(talk(PIZZA), talk(PIZZA + " Vegan!"), answer=LONG, earlier=stopped)
+
+    assert verdict(edited) == (Implied.REJECTED, RetryKind.STOPPED)
+
+
+def test_a_wish_for_the_rest_of_an_answer_is_no_rejection() -> None:
+    """Whoever says "continue" wants more of it."""
+    stopped = {"outcome": Outcome.CLIENT_GONE, "finish_reason": None}
+
+    found = react(talk(PIZZA), talk(PIZZA, LONG, "continue"), answer=LONG, earlier=stopped)
+
+    assert verdict(found) == (Implied.NONE, None)
+
+
+@pytest.mark.parametrize(
+    ("turn", "answer", "expected"),
+    [
+        ("I asked about pizza, not pasta", "Pasta is easy.", Implied.REJECTED),
+        ("But pasta is no pizza", "Pasta is easy.", Implied.REJECTED),
+        ("My oven is not electric", "Use an electric oven.", Implied.NONE),
+        ("Bake it without an oven", "Use an oven.", Implied.NONE),
+    ],
+)
+def test_a_statement_may_speak_against_the_answer(
+    turn: str, answer: str, expected: Implied
+) -> None:
+    """People correct by saying how things are; what they say of themselves is news."""
+    found = replied(turn, answer=answer)
+
+    assert found is not None
+    assert found.implied is expected
 
 
 def test_prompts_that_have_nothing_in_common_are_not_judged() -> None:
@@ -326,3 +417,96 @@ def test_a_judgement_is_always_one_that_labels_understand(first: Sketch, second:
     )
     assert (event(first, second, found) is None) == (found.implied is Implied.NONE)
     assert 0 <= found.similarity <= 1
+
+
+REACTIONS = st.builds(
+    lambda turns, after, changed: (turns, after, changed),
+    turns=st.sampled_from(
+        [
+            (PIZZA,),
+            (PIZZA + " Without an oven.",),
+            ("How can I make pizza at home?",),
+            (PIZZA, "Buy one.", "How can I make pizza at home?"),
+            (PIZZA, "Buy one.", "That's wrong."),
+            (PIZZA, "Buy one.", "Thanks!"),
+            (PIZZA, "Buy one.", "Explain the tides"),
+        ]
+    ),
+    after=st.floats(0, 1000),
+    changed=st.sampled_from([{}, *(EXCLUDED[name] for name in sorted(EXCLUDED))]),
+)
+
+
+@given(REACTIONS, st.floats(0, 1), st.floats(0, 1))
+def test_a_stricter_threshold_never_finds_more(
+    reaction: tuple[tuple[str, ...], float, dict[str, Any]], one: float, other: float
+) -> None:
+    """Operators turn thresholds up to get fewer rejections, and must get fewer."""
+    turns, after, changed = reaction
+    loose, strict = sorted((one, other))
+    first, second = asked(turns, after, changed)
+
+    lax, firm = (
+        judge(first, second, rules=Rules(rephrase_similarity=limit, edit_similarity=limit))
+        for limit in (loose, strict)
+    )
+
+    assert (lax is None) == (firm is None)
+    if firm is not None and firm.kind in (RetryKind.EDIT, RetryKind.REPHRASE):
+        assert lax is not None
+        assert lax.implied is Implied.REJECTED
+
+
+@given(REACTIONS, st.floats(0, 500), st.floats(0, 500))
+def test_a_shorter_wait_never_finds_more(
+    reaction: tuple[tuple[str, ...], float, dict[str, Any]], one: float, other: float
+) -> None:
+    """The two limits on time close from both sides."""
+    turns, after, changed = reaction
+    short, long = sorted((one, other))
+    first, second = asked(turns, after, changed)
+
+    narrow = judge(first, second, rules=Rules(max_gap_seconds=short, min_gap_seconds=1))
+    wide = judge(first, second, rules=Rules(max_gap_seconds=long, min_gap_seconds=0))
+
+    if narrow is not None and narrow.implied is not Implied.NONE:
+        assert wide is not None
+        assert wide.implied is narrow.implied
+
+
+@given(REACTIONS)
+def test_judging_is_a_function_of_the_two_completions(
+    reaction: tuple[tuple[str, ...], float, dict[str, Any]],
+) -> None:
+    """A replica, a replay and next month's labelling must say the same."""
+    turns, after, changed = reaction
+    first, second = asked(turns, after, changed)
+
+    found, again = judge(first, second), judge(first, second)
+
+    assert found == again
+    assert judge(first, second, crowd=Crowd(askers=1, times=1, pace=1)) == found
+
+
+@given(REACTIONS, st.sampled_from(sorted(EXCLUDED.keys() - {"same_answer"})))
+def test_no_words_and_no_likeness_outrank_an_exclusion(
+    reaction: tuple[tuple[str, ...], float, dict[str, Any]], reason: str
+) -> None:
+    """An exclusion is a fact about the requests; what the words say is our guess."""
+    turns, after, _ = reaction
+    first, second = asked(turns, after, EXCLUDED[reason])
+
+    found = judge(first, second)
+
+    assert found is None or found.implied is Implied.NONE
+
+
+def asked(turns: tuple[str, ...], after: float, changed: dict[str, Any]) -> tuple[Sketch, Sketch]:
+    """A question, and so many seconds later a talk that may react to its answer."""
+    changed = dict(changed)
+    earlier, answer = changed.pop("earlier", {}), changed.pop("answer", "Buy one.")
+    after = min(after, changed.pop("after", after))
+    return (
+        sketched("c1", talk(PIZZA), answer, **earlier),
+        sketched("c2", talk(*turns), at=1.0 + after, **changed),
+    )

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedbackloop.capture.similarity import edit_distance, is_other_subject, similarity
+from feedbackloop.capture.similarity import edit_distance, similarity
 
 WORDS = st.text(alphabet="ab c", max_size=8)
 
@@ -35,7 +35,6 @@ def test_likeness_is_a_share_and_knows_no_order(one: str, other: str) -> None:
 @given(st.text())
 def test_a_text_is_like_itself(text: str) -> None:
     """Typed once more is asked again."""
-    assert similarity(text, f"  {text.upper().lower()} ") >= similarity(text, text) - 1
     assert similarity(text, text) == 1.0
 
 
@@ -73,44 +72,3 @@ def test_common_words_can_be_made_to_weigh_less() -> None:
 
     assert similarity("x y mortgages", "mortgages x y", idf=idf) == 1.0
     assert similarity(one, other, idf=idf) <= similarity(one, other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("What is the capital of France?", "What is the capital of Spain?"),
-        ("What is 17 * 23?", "What is 18 * 41?"),
-        ("Weather in Oslo on Monday", "Weather in Rome on Friday"),
-        ("Was ist die Hauptstadt von Peru?", "Was ist die Hauptstadt von Chile?"),
-        ("法国的首都是什么", "德国的首都是什么"),
-        ("What is 12 + 9?", "Tell me 12 + 19, please"),
-    ],
-)
-def test_another_subject_in_the_same_words_is_recognised(one: str, other: str) -> None:
-    """Quizzes, lookups and templates are the commonest prompts that only look like retries."""
-    assert is_other_subject(one, other)
-
-
-def test_where_only_likeness_speaks_any_exchanged_word_counts() -> None:
-    """Two first turns of a person are two wishes, unless they are nearly the same words."""
-    one, other = "Teach me the capital of Peru", "Quick: the capital of Chile?"
-
-    assert is_other_subject(one, other, strictly=True)
-    assert not is_other_subject(one, other)
-    assert not is_other_subject(one, "Teach me about the capital of Peru", strictly=True)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("How do I undo it?", "How can I undo it?"),
-        ("How do I install Pyhton?", "How do I install Python?"),
-        ("Explain recursion simply", "Explain recursion clearly"),
-        ("Which beaches are quiet?", "Which beaches are quiet in September?"),
-        ("What is DNS?", "What is DNS?"),
-        ("Tell me about bees", "Write a contract for a flat"),
-    ],
-)
-def test_a_second_try_is_no_other_subject(one: str, other: str) -> None:
-    """Function words, spelling and manner change from try to try; so do additions."""
-    assert not is_other_subject(one, other)

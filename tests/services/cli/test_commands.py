@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from feedbackloop.capture.fragments import HALVES
 from feedbackloop.dataset.snapshot import Options, build
 from feedbackloop.labels.gather import Gathering
 from services import wiring
@@ -248,6 +249,42 @@ def test_dialogues_are_scored_line_by_line(tmp_path: Path) -> None:
     assert report["implied"]["rejected"]["recall"] == 1.0
     assert report["unreadable"] == 1
     assert call("retries", "score", str(file)).exit_code == 0
+
+
+def test_one_half_of_a_labelled_set_can_be_scored(tmp_path: Path) -> None:
+    """Thresholds are set on one half, and what is reported is the other."""
+    line = {
+        "first": {"messages": [{"role": "user", "content": "Hi"}], "response": "Ho", "at": 0},
+        "second": {"messages": [{"role": "user", "content": "Hi"}], "at": 9},
+    }
+    file = tmp_path / "talks.jsonl"
+    file.write_text("".join(json.dumps(line | {"id": f"f{n}"}) + "\n" for n in range(40)))
+
+    halves = [told("retries", "score", str(file), "--half", half) for half in HALVES]
+
+    ids = [{one["id"] for one in half["lines"]} for half in halves]
+    assert ids[0] | ids[1] == {f"f{n}" for n in range(40)}
+    assert not ids[0] & ids[1]
+    assert call("retries", "score", str(file), "--half", "third").exit_code == 2
+
+
+def test_word_tables_are_checked_before_they_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slip in a table must not stop a sidecar at three in the morning, nor pass unseen."""
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text('[da]\ndenial = ["nej"]\n')
+    bad.write_text('[da]\ndenials = ["nej"]\n')
+
+    assert told("retries", "lint", str(good))["tables"] == {str(good): {"da": 1}}
+    refused = call("retries", "lint", str(good), str(bad), "--json")
+    monkeypatch.setenv("FEEDBACKLOOP_RETRIES__WORDS", json.dumps([str(bad)]))
+    unused = call("retries", "score", str(good))
+
+    assert refused.exit_code == 1
+    assert "denials: no such list" in json.loads(refused.stdout)["problems"][0]
+    assert unused.exit_code == 2
+    assert "bad.toml" in unused.stderr
 
 
 def test_settings_are_shown_and_secrets_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

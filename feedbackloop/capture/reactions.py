@@ -1,0 +1,248 @@
+"""How a later turn reacts to an answer: asked again as it is, continued, or replaced.
+
+Whether it may be read at all, ``retries.py`` has decided before.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import msgspec
+
+from feedbackloop.capture import markers
+from feedbackloop.capture.markers import Turn
+from feedbackloop.capture.similarity import similarity
+from feedbackloop.capture.sketch import Sketch
+from feedbackloop.capture.subject import (
+    Shared,
+    Subject,
+    asks_for_more_of_it,
+    asks_otherwise,
+    asks_yes_or_no,
+    is_form,
+    is_other_subject,
+    shared,
+    subject,
+)
+from feedbackloop.capture.tongues import tongues
+from feedbackloop.capture.words import Vocabulary
+from feedbackloop.events import Outcome, RetryKind
+
+_ONE_WORD = 0.8  # of the content that two turns share if they share but one word
+_ANY_WORDS = 2
+_KEPT = 0.8  # of a turn's words in the same order, at which another is that turn edited
+_KEPT_WORDS = 3
+_STATEMENT_WORDS = 25  # a longer turn is a brief of its own
+_CONTEXT = 200  # characters of prompt and answer that tell the language
+
+THANKS = "thanks"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the reading of a turn depends on.
+
+    Attributes:
+        rephrase_similarity: Least likeness of a turn that continues the talk.
+        edit_similarity: Least likeness of a turn that replaces another.
+        max_gap_seconds: A similar turn later than this is another talk.
+    """
+
+    rephrase_similarity: float
+    edit_similarity: float
+    max_gap_seconds: float
+
+
+class Pair:
+    """Two turns side by side, taken apart as far as that is asked for.
+
+    Args:
+        first: The earlier completion.
+        second: The later one.
+        vocabulary: The languages that are known.
+        idf: Weight of each word in comparisons.
+    """
+
+    def __init__(
+        self, first: Sketch, second: Sketch, vocabulary: Vocabulary, *, idf: Mapping[str, float]
+    ) -> None:
+        self.first = first
+        self.second = second
+        self.gap_seconds = (second.accepted_at - first.ended_at).total_seconds()
+        context = f"{first.said[:_CONTEXT]} {first.answered[:_CONTEXT]}"
+        self.tongues = tongues(second.said, context, vocabulary)
+        self._idf = idf
+
+    @cached_property
+    def turn(self) -> Turn:
+        """The second turn, clause by clause."""
+        return markers.turn(self.second.said, self.tongues)
+
+    @cached_property
+    def before(self) -> Subject:
+        """What the first turn is about."""
+        return subject(self.first.said, self.tongues)
+
+    @cached_property
+    def after(self) -> Subject:
+        """What the second turn is about."""
+        return subject(self.second.said, self.tongues)
+
+    @cached_property
+    def shared(self) -> Shared:
+        """How far the two share their words."""
+        return shared(self.before, self.after, idf=self._idf)
+
+    @cached_property
+    def likeness(self) -> float:
+        """How alike the two turns are, by letters or by what they are about, in [0, 1]."""
+        if self.first.said == self.second.said:
+            return 1.0
+        if self.shared.matched == 0 and self.before.content:
+            return 0.0  # what they share is grammar
+        if 0 < self.shared.matched < _ANY_WORDS and self.shared.content < _ONE_WORD:
+            return 0.0
+        written = similarity(self.first.said, self.second.said, idf=self._idf)
+        return max(self.shared.content, written)
+
+
+class Reaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn says of the answer before it.
+
+    Attributes:
+        kind: The way in which it rejects the answer, or None.
+        reason: Why, from the closed set in ``docs/capture.md``.
+        likeness: Of the two turns, in [0, 1]; 0 where nothing is implied.
+    """
+
+    kind: RetryKind | None
+    reason: str
+    likeness: float = 0.0
+
+
+def repeated(two: Pair) -> Reaction:
+    """Read the same prompt, asked once more."""
+    if markers.asks_for_more(two.turn):
+        return _nothing("variety")
+    # After a stop a client may ask again by itself, as after a broken connection.
+    stopped = two.first.outcome is Outcome.CLIENT_GONE
+    return _rejected(RetryKind.STOPPED if stopped else RetryKind.REGENERATE, two)
+
+
+def continued(two: Pair, limits: Limits) -> Reaction:
+    """Read the person's next words, the clearest first."""
+    return _in_words(two, limits) or _asked_in_other_words(two, limits)
+
+
+def replaced(two: Pair, limits: Limits) -> Reaction:
+    """Read a turn that was put in place of another."""
+    # A first turn has nothing before it that shows it is the same talk: then time has to.
+    if not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds:
+        return _nothing("new_request")
+    likeness = max(two.likeness, _kept(two), _written(two))
+    if likeness < limits.edit_similarity:
+        return _nothing("new_request")
+    if markers.asks_for_more(two.turn):
+        return _nothing("variety")
+    strictly = not two.first.is_reply and two.first.conversation != two.second.conversation
+    if is_other_subject(two.before, two.after, strictly=strictly):
+        return _nothing("other_subject")
+    stopped = two.first.outcome is Outcome.CLIENT_GONE
+    return _rejected(RetryKind.STOPPED if stopped else RetryKind.EDIT, two)
+
+
+def _in_words(two: Pair, limits: Limits) -> Reaction | None:
+    """Read what a turn says outright; None if it says nothing of the answer."""
+    turn = two.turn
+    denies = markers.denies(turn) and not markers.is_polite(turn)
+    # "No" after "Shall I ...?" answers a question.
+    asked = two.first.asks
+    if markers.insists(turn) if asked else denies or markers.objects(turn):
+        return _rejected(RetryKind.CORRECTION, two)
+    said = {
+        "answer": denies,
+        "go_on": markers.goes_on(turn),
+        "variety": markers.asks_for_more(turn),
+        THANKS: markers.is_glad(turn),
+    }
+    reason = next((reason for reason, applies in said.items() if applies), None)
+    if reason is not None:
+        return _nothing(reason)
+    if not asked and two.likeness < limits.rephrase_similarity and _contradicts(two):
+        return _rejected(RetryKind.CORRECTION, two)
+    return None
+
+
+def _asked_in_other_words(two: Pair, limits: Limits) -> Reaction:
+    reason: str | None = "new_request"
+    if two.gap_seconds <= limits.max_gap_seconds and two.likeness >= limits.rephrase_similarity:
+        reason = _new_wish(two)
+    if two.first.outcome is Outcome.CLIENT_GONE:
+        return _rejected(RetryKind.STOPPED, two)
+    if reason is None:
+        return _rejected(RetryKind.REPHRASE, two)
+    if reason == "new_request" and markers.constrains(two.turn):
+        reason = "constraint"
+    return _nothing(reason)
+
+
+def _new_wish(two: Pair) -> str | None:
+    """Say why similar words are a wish of their own and no second try, if they are."""
+    if two.likeness == 1 and two.before.words == two.after.words:
+        return None
+    if is_other_subject(two.before, two.after):
+        return "other_subject"
+    if _asks_further(two):
+        return "new_request"
+    if markers.constrains(two.turn) and not _constrained(two):
+        return "constraint"
+    return None
+
+
+def _asks_further(two: Pair) -> bool:
+    """Say whether a turn asks something else about the same subject."""
+    before, after = two.first.said, two.second.said
+    return (
+        markers.follows(two.turn)
+        or asks_for_more_of_it(two.after, two.shared)
+        or asks_otherwise(before, after, two.tongues)
+        or asks_yes_or_no(before, after, two.tongues)
+    )
+
+
+def _constrained(two: Pair) -> bool:
+    return markers.constrains(markers.turn(two.first.said, two.tongues))
+
+
+def _contradicts(two: Pair) -> bool:
+    """Say whether a statement speaks against the answer, in words of prompt or answer."""
+    turn = two.turn
+    if len(two.after.words) > _STATEMENT_WORDS or markers.has_question(turn):
+        return False
+    if markers.constrains(turn):
+        return False
+    words = (*two.before.content, *subject(two.first.answered, two.tongues).content)
+
+    def named(word: str) -> bool:
+        return any(is_form(word, known) for known in words)
+
+    return any(named(word) for word in two.after.content) and (
+        markers.contrasts(turn) or markers.contradicts(turn, named)
+    )
+
+
+def _written(two: Pair) -> float:
+    """Return how alike two turns are written, if what they are about was but added to."""
+    return similarity(two.first.said, two.second.said) if not two.shared.gone else 0.0
+
+
+def _kept(two: Pair) -> float:
+    """Return how much of the first turn stands in the second as it was, 0 if little."""
+    kept, words = two.shared.kept, len(two.before.words)
+    return kept if kept >= _KEPT and kept * words >= _KEPT_WORDS else 0.0
+
+
+def _rejected(kind: RetryKind, two: Pair) -> Reaction:
+    return Reaction(kind=kind, reason=kind.value, likeness=two.likeness)
+
+
+def _nothing(reason: str) -> Reaction:
+    return Reaction(kind=None, reason=reason)
