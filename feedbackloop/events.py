@@ -47,6 +47,9 @@ BASE = ReleaseName("base")
 ELSEWHERE = ReleaseName("elsewhere")
 """Stands in the place of a release where a completion was not answered by one of ours."""
 
+Endpoint = Literal["chat", "completions", "responses"]
+"""OpenAI's route that a completion was asked for on."""
+
 
 class Arm(StrEnum):
     """Which side of a rollout a conversation is on."""
@@ -157,7 +160,7 @@ class CompletionServed(Event, frozen=True, kw_only=True):
     completion_id: CompletionId
     conversation: ConversationId
     user: UserId | None = None
-    endpoint: Literal["chat", "completions"] = "chat"
+    endpoint: Endpoint = "chat"
     chain: tuple[ChainHash, ...]
     reply_chains: tuple[ChainHash, ...] = ()
     alias: Alias

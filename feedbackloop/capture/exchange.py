@@ -4,16 +4,26 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from feedbackloop.capture import responses
 from feedbackloop.capture.chain import chain, extend
 from feedbackloop.capture.identity import TenantKeys, event_id
 from feedbackloop.capture.record import Closed, Opened
 from feedbackloop.capture.reply import Said, read
 from feedbackloop.errors import MalformedEvent
-from feedbackloop.events import ChainHash, CompletionServed, JsonObject, Outcome, Reply
+from feedbackloop.events import (
+    ChainHash,
+    CompletionServed,
+    Endpoint,
+    JsonObject,
+    Outcome,
+    Reply,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_ERROR = 400
-_APART = frozenset({"messages", "prompt", "tools", "model", "user", "safety_identifier"})
+_APART = frozenset(
+    {"messages", "prompt", "tools", "model", "user", "safety_identifier", "input", "instructions"}
+)
 
 
 def completion_served(
@@ -30,9 +40,9 @@ def completion_served(
         MalformedEvent: If the request's body is no JSON object.
     """
     body = _body(opened)
-    messages = prompt(body)
-    hashes = chain(messages, key=keys.chain)
-    said = read(closed.body, streamed=closed.streamed) if closed is not None else Said()
+    messages = prompt(body, endpoint=opened.endpoint)
+    hashes = chain(messages, key=keys.chain) if _is_whole(body) else ()
+    said = _said(opened, closed)
     accepted_at = moment(opened.accepted_ns)
     first_ns = closed.first_token_ns if closed is not None else None
     return CompletionServed(
@@ -53,7 +63,7 @@ def completion_served(
         propensity=opened.propensity,
         epoch=opened.epoch,
         messages=messages,
-        tools=_objects(body.get("tools")),
+        tools=_tools(body, opened),
         parameters={name: value for name, value in body.items() if name not in _APART},
         replies=_scored(said.replies, body),
         prompt_tokens=said.usage.prompt_tokens,
@@ -70,8 +80,10 @@ def completion_served(
     )
 
 
-def prompt(body: JsonObject) -> tuple[JsonObject, ...]:
+def prompt(body: JsonObject, *, endpoint: Endpoint = "chat") -> tuple[JsonObject, ...]:
     """Return a request's messages; a bare prompt becomes one user message that holds it."""
+    if endpoint == "responses":
+        return responses.messages(body)
     messages = body.get("messages")
     if isinstance(messages, list):
         return _objects(messages)
@@ -89,6 +101,24 @@ def _body(opened: Opened) -> JsonObject:
         return msgspec.json.decode(opened.body, type=JsonObject)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEvent(f"request of {opened.completion_id}: {error}") from error
+
+
+def _is_whole(body: JsonObject) -> bool:
+    """Say whether the request holds the whole talk, and not a part that vLLM remembers."""
+    return body.get("previous_response_id") is None
+
+
+def _said(opened: Opened, closed: Closed | None) -> Said:
+    if closed is None:
+        return Said()
+    reader = responses.read if opened.endpoint == "responses" else read
+    return reader(closed.body, streamed=closed.streamed)
+
+
+def _tools(body: JsonObject, opened: Opened) -> tuple[JsonObject, ...]:
+    if opened.endpoint == "responses":
+        return responses.tools(body)
+    return _objects(body.get("tools"))
 
 
 def _objects(value: object) -> tuple[JsonObject, ...]:

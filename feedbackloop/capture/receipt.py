@@ -41,8 +41,12 @@ _NOBODY = bytes(16)
 _FULL = 65_535
 _ARMS = (Arm.STABLE, Arm.CANARY)
 _MOST_CHOICES = 127
-PREFIXES: Mapping[str, str] = {"chat": "chatcmpl-", "completions": "cmpl-"}
-"""What vLLM puts before the id that it was given, by endpoint."""
+PREFIXES: Mapping[str, str] = {
+    "chat": "chatcmpl-",
+    "completions": "cmpl-",
+    "responses": "resp_",
+}
+"""What vLLM puts before the id that it was given, by endpoint; we do before a response's."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,8 +4,6 @@ Everything costly (parsing, hashing, retry detection) happens later, when the fo
 these records into events. The request and the reply are kept as the bytes that passed.
 """
 
-from typing import Literal
-
 import msgspec
 
 from feedbackloop.events import (
@@ -13,6 +11,7 @@ from feedbackloop.events import (
     Arm,
     CompletionId,
     ConversationId,
+    Endpoint,
     Outcome,
     ReleaseName,
     TenantId,
@@ -36,7 +35,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", gc=False):
     tenant: TenantId
     conversation: ConversationId
     user: UserId | None
-    endpoint: Literal["chat", "completions"]
+    endpoint: Endpoint
     alias: Alias
     assigned: ReleaseName
     release: ReleaseName

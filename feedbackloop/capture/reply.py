@@ -167,12 +167,17 @@ def _events(body: bytes) -> Iterable[_Document | None]:
 
 
 def _lines(body: bytes) -> Iterator[_Document | None]:
+    return (_document(data) for data in data_lines(body))
+
+
+def data_lines(body: bytes) -> Iterator[bytes]:
+    """Yield what each event of a stream holds, up to ``[DONE]``."""
     for line in body.splitlines():
         data = line[5:].strip() if line.startswith(b"data:") else b""
         if data == b"[DONE]":
             return
         if data:
-            yield _document(data)
+            yield data
 
 
 def _document(body: bytes) -> _Document | None:

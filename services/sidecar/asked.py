@@ -1,14 +1,12 @@
 """What the sidecar reads of a completion request; the rest stays bytes."""
 
 import re
-from typing import Literal
 
 import msgspec
 
+from feedbackloop.capture import responses
 from feedbackloop.errors import RequestError
-from feedbackloop.events import JsonObject
-
-Endpoint = Literal["chat", "completions"]
+from feedbackloop.events import Endpoint, JsonObject
 
 _NOTHING = msgspec.Raw(b"null")
 _AT = re.compile(r" - at `\$\.(\w+)|field `(\w+)`$")
@@ -36,6 +34,12 @@ class _ChatRequest(_Request, kw_only=True):
     messages: list[_Message]
 
 
+class _ResponsesRequest(_Request, kw_only=True):
+    input: str | list[msgspec.Raw]
+    background: bool | None = None
+
+
+_responses = msgspec.json.Decoder(_ResponsesRequest)
 _chat = msgspec.json.Decoder(_ChatRequest)
 _completions = msgspec.json.Decoder(_Request)
 
@@ -71,6 +75,8 @@ def read(body: bytes, endpoint: Endpoint) -> Asked:
         if endpoint == "chat":
             chat = _chat.decode(body)
             return _asked(chat, _opening(chat.messages), prompts=1)
+        if endpoint == "responses":
+            return _response(body)
         request = _completions.decode(body)
         prompt = msgspec.json.decode(request.prompt)
         opening = ({"role": "user", "content": prompt},)
@@ -83,6 +89,20 @@ def read(body: bytes, endpoint: Endpoint) -> Asked:
         raise RequestError(
             f"the body is not JSON: {error}", status=400, code="invalid_json"
         ) from error
+
+
+def _response(body: bytes) -> Asked:
+    request = _responses.decode(body)
+    if request.background:
+        raise RequestError(
+            "background: not served here, where replies are recorded as they pass",
+            status=400,
+            param="background",
+            code="unsupported_parameter",
+        )
+    talk = responses.messages(msgspec.json.decode(body))
+    turn = next((i for i, message in enumerate(talk) if message.get("role") == "user"), len(talk))
+    return _asked(request, talk[: turn + 1], prompts=1)
 
 
 def _asked(request: _Request, opening: tuple[JsonObject, ...], *, prompts: int) -> Asked:

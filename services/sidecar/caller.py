@@ -11,9 +11,9 @@ from feedbackloop.capture import identity, receipt
 from feedbackloop.capture.identity import Keyring, TenantKeys
 from feedbackloop.capture.receipt import PREFIXES, Receipt
 from feedbackloop.errors import RequestError
-from feedbackloop.events import Alias, CompletionId, ConversationId, TenantId, UserId
+from feedbackloop.events import Alias, CompletionId, ConversationId, Endpoint, TenantId, UserId
 from feedbackloop.serving.routing import Pick
-from services.sidecar.asked import Asked, Endpoint
+from services.sidecar.asked import Asked
 
 USER_HEADER = "x-feedbackloop-user"
 CONVERSATION_HEADER = "x-feedbackloop-conversation"

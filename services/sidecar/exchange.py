@@ -16,7 +16,13 @@ from services.sidecar import answers, upstream, wire
 from services.sidecar.link import Head
 from services.sidecar.parts import Parts
 from services.sidecar.router import Ticket
-from services.sidecar.splice import StreamSplicer, replace_model, restore_names
+from services.sidecar.splice import (
+    CHAT,
+    RESPONSES,
+    StreamSplicer,
+    replace_model,
+    restore_names,
+)
 from services.sidecar.upstream import Question
 
 _OK = 200
@@ -138,7 +144,8 @@ class Exchange:
         self._head = head
         if head.status == _OK and head.content_type == "text/event-stream":
             self._status = _OK
-            self._splicer = StreamSplicer(self._ticket.served.model, self._call.alias)
+            form = RESPONSES if self._call.opened.endpoint == "responses" else CHAT
+            self._splicer = StreamSplicer(self._ticket.served.model, self._call.alias, form=form)
             self._client.begin(_OK, self._lines(head))
 
     def received(self, data: bytes) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 from feedbackloop.capture.record import Opened
 from feedbackloop.errors import RequestError
-from feedbackloop.events import Alias
+from feedbackloop.events import Alias, Endpoint
 from services.sidecar import asked
-from services.sidecar.asked import Endpoint
 from services.sidecar.body import check_kind
 from services.sidecar.caller import CONVERSATION_HEADER, completion_id
 from services.sidecar.entrance import no_model
@@ -18,6 +17,7 @@ from services.sidecar.router import Ticket
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
+    "/v1/responses": "responses",
 }
 """The routes that are recorded."""
 
@@ -105,12 +105,19 @@ class Proxy:
         call = Call(
             path=request.path,
             alias=alias,
-            body=self._entrance.salted(who.tenant, said.cache_salt, body),
+            body=_named(self._entrance.salted(who.tenant, said.cache_salt, body), opened),
             head=_head(headers, receipt),
             limits=admitted.lines(),
             opened=opened,
         )
         return call, ticket
+
+
+def _named(body: bytes, opened: Opened) -> bytes:
+    """Name a response in its body, where vLLM looks for it; of two alike, the last one counts."""
+    if opened.endpoint != "responses":
+        return body
+    return b'%b,"request_id":"%b"}' % (body[: body.rindex(b"}")], opened.completion_id.encode())
 
 
 def _head(headers: Mapping[str, str], receipt: str) -> bytes:

@@ -1,48 +1,59 @@
 """Change ``model`` in bytes that pass through, and nothing else."""
 
 import re
+from re import Pattern
 
 import msgspec
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
-_DONE = re.compile(rb"(?:^|\n)data: ?\[DONE\]")
 _LONGEST_EVENT_BYTES = 8 * 2**20
 
 
-def replace_model(body: bytes, old: str, new: str) -> bytes:
+def replace_model(body: bytes, old: str, new: str, *, within: str | None = None) -> bytes:
     """Return a JSON object's bytes with another value for its top-level ``model``.
 
     Args:
         body: A JSON object that was parsed before, and whose ``model`` is ``old``.
         old: The value in ``body``.
         new: The value to put there; every byte outside of it stays.
+        within: The top-level key whose object has the ``model``, if it is not the top itself.
     """
     plain = b'"model":' + msgspec.json.encode(old)
-    # An object that names the key once and unescaped can only mean the one at the top.
+    # An object that names the key once and unescaped can only mean the one that we mean.
     if body.count(b'"model"') == 1 and b"\\u006" not in body and plain in body:
         return body.replace(plain, b'"model":' + msgspec.json.encode(new), 1)
+    return _replace_precisely(body, new, within)
+
+
+def _replace_precisely(body: bytes, new: str, within: str | None) -> bytes:
     value = msgspec.json.encode(new)
     pieces = []
     end = 0
-    for first, last in _model_values(body):
+    for first, last in _model_values(body, within):
         pieces += [body[end:first], value]
         end = last
     return b"".join([*pieces, body[end:]])
 
 
-def _model_values(body: bytes) -> list[tuple[int, int]]:
-    """Find where the values of the top-level key ``model`` stand, if they are strings."""
+def _model_values(body: bytes, within: str | None) -> list[tuple[int, int]]:
+    """Find where the values of the key ``model`` stand, if they are strings."""
     found = []
-    before: list[bytes] = [b"", b""]
+    level = 1 if within is None else 2
+    inside = within is None
+    before = {1: (b"", b""), 2: (b"", b"")}
     depth = 0
     for token in _TOKEN.finditer(body):
         text = token.group()
-        if depth == 1:
+        if 1 <= depth <= level:
             # A value follows a key and a colon, and a key follows a brace or a comma.
-            key, colon = before
-            if text[:1] == b'"' and colon == b":" and msgspec.json.decode(key) == "model":
+            key, colon = before[depth]
+            name = msgspec.json.decode(key) if colon == b":" else None
+            if depth == level and inside and text[:1] == b'"' and name == "model":
                 found.append(token.span())
-            before = [colon, text]
+            if depth < level and text == b"{":
+                inside = name == within
+                before[2] = (b"", b"")
+            before[depth] = (colon, text)
         depth += (text in b"{[") - (text in b"}]")
     return found
 
@@ -56,23 +67,44 @@ def restore_names(body: bytes, model: str, alias: str) -> bytes:
     return re.sub(rb"(?<![\w./-])" + name + rb"(?![\w/-]|\.\w)", lambda _: whole, body)
 
 
+class Form(msgspec.Struct, frozen=True):
+    """How a route's streams look.
+
+    Attributes:
+        mark: What the last event holds, and no other.
+        last: Finds its beginning.
+        within: The key of an event whose object has the ``model``, if it is not the event itself.
+    """
+
+    mark: bytes
+    last: Pattern[bytes]
+    within: str | None = None
+
+
+CHAT = Form(b"[DONE]", re.compile(rb"(?:^|\n)data: ?\[DONE\]"))
+RESPONSES = Form(
+    b"event: response.",
+    re.compile(rb"(?:^|\n)event: response\.(?:completed|incomplete|failed)[\r\n]"),
+    "response",
+)
+
+
 class StreamSplicer:
     """Server-sent events with ``model`` changed in each, in pieces cut anywhere.
 
     Whole events come back at once; the start of one waits for its end, because no client can
-    read half an event. ``[DONE]`` and all after it is held until ``finish``.
+    read half an event. The last event and all after it is held until ``finish``.
 
     Attributes:
-        done: Whether ``[DONE]`` has arrived.
+        done: Whether the last event has arrived.
     """
 
-    def __init__(self, old: str, new: str) -> None:
+    def __init__(self, old: str, new: str, *, form: Form = CHAT) -> None:
+        self._alias = new
+        self._form = form
         self._same = old == new
         self._old = b'"model":' + msgspec.json.encode(old)
         self._new = b'"model":' + msgspec.json.encode(new)
-        name = re.escape(msgspec.json.encode(old))
-        self._spaced = re.compile(rb'("model"\s*:\s*)' + name)
-        self._name = msgspec.json.encode(new)
         self._rest = b""
         self.done = False
 
@@ -88,7 +120,7 @@ class StreamSplicer:
         else:
             end = self._whole_bytes(data)
             whole, self._rest = data[:end], data[end:]
-        if b"[DONE]" in whole:
+        if self._form.mark in whole:
             whole = self._hold(whole)
         return whole if self._same or not whole else self._replace(whole)
 
@@ -103,11 +135,11 @@ class StreamSplicer:
     def finish(self) -> bytes:
         """Return what was held back."""
         rest, self._rest = self._rest, b""
-        return rest if self._same or self.done else self._replace(rest)
+        return rest if self._same or not rest else self._replace(rest)
 
     def _hold(self, whole: bytes) -> bytes:
         """Keep back from ``[DONE]`` on."""
-        match = _DONE.search(whole)
+        match = self._form.last.search(whole)
         if match is None:
             return whole
         self.done = True
@@ -121,8 +153,11 @@ class StreamSplicer:
         return b"\n\n".join([self._replace_one(event) for event in whole.split(b"\n\n")])
 
     def _replace_one(self, event: bytes) -> bytes:
-        # vLLM writes ``model`` before anything that a prompt could have an influence on.
-        changed = event.replace(self._old, self._new, 1)
-        if changed is event and b'"model"' in event:
-            return self._spaced.sub(lambda found: found[1] + self._name, event, count=1)
-        return changed
+        if self._form.within is None:
+            start = event.find(self._old)
+            # vLLM writes it before anything that has braces of its own.
+            if start >= 0 and event.count(b"{", 0, start) == 1:
+                return event[:start] + self._new + event[start + len(self._old) :]
+        if b'"model"' in event:
+            return _replace_precisely(event, self._alias, self._form.within)
+        return event

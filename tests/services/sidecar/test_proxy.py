@@ -348,3 +348,51 @@ async def test_a_shed_record_is_known_to_the_spool_alone() -> None:
     spool.offer(b"x", durable=False, written=errors.append)
 
     assert isinstance(errors[0], LogUnavailable)
+
+
+EVERYTHING = {
+    "model": "assistant",
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "n": 2,
+    "logprobs": True,
+    "top_logprobs": 2,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"model": "base"}}}],
+    "reasoning_effort": "low",
+    "chat_template_kwargs": {"enable_thinking": False},
+    "a_field_of_next_year": {"model": "assistant", "x": [1.50, None]},
+    "messages": [
+        {"role": "user", "content": [
+            {"type": "text", "text": 'what is "model":"assistant"?'},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        ]},
+    ],
+}  # fmt: skip
+PIECES = (
+    b'data: {"id":"x","model":"base","choices":[{"index":1,"delta":{"reasoning":"hm"}}]}\n\n',
+    (
+        b'data: {"id":"x","model":"base","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,'
+        b'"id":"c","type":"function","function":{"name":"f","arguments":"{\\"model\\":\\"base\\"}"}}]},'
+        b'"logprobs":{"content":[{"token":"a","logprob":-0.10,"top_logprobs":[]}]}}]}\n\n'
+    ),
+    b": a comment\n\n",
+    b'data: {"id":"x","model":"base","choices":[],"usage":{"prompt_tokens":1}}\n\n',
+    b'data: {"id":"x","a_field_of_next_year":{"model":"base"},"choices":[]}\n\n',
+)
+
+
+async def test_whatever_openai_and_vllm_know_passes_as_it_is(world: World) -> None:
+    """Only the value of ``model`` is ours, in what is asked and in what is answered."""
+    world.stub.says = [a_stream(*PIECES, DONE)]
+    asked = json.dumps(EVERYTHING).encode()
+
+    reply = await world.client.post(
+        CHAT, content=asked, headers={"content-type": "application/json"}
+    )
+
+    sent = world.stub.requests[0][2]
+    assert sent == asked.replace(b'"model": "assistant"', b'"model": "base"', 1)
+    ours = b"".join(PIECES).replace(b'"id":"x","model":"base"', b'"id":"x","model":"assistant"')
+    assert reply.content == ours + DONE
+    assert closed(world).body == b"".join(PIECES) + DONE

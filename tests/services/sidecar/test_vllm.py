@@ -119,3 +119,21 @@ async def test_a_refusal_of_vllm_names_the_alias(url: str) -> None:
 
     assert reply.status_code == 400
     assert "max_tokens" in reply.text
+
+
+async def test_responses_carry_the_receipt_whole_and_streamed(url: str) -> None:
+    """vLLM takes the name from the body here; another version may not."""
+    asked = {"model": "assistant", "input": "w1 w2", "max_output_tokens": 4}
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        whole = await client.post("/v1/responses", json=asked)
+        stream = await client.post("/v1/responses", json={**asked, "stream": True})
+        vote = await client.post(
+            "/v1/feedback", json={"completion_id": whole.json()["id"], "thumb": "up"}
+        )
+
+    assert (whole.json()["id"], whole.json()["model"]) == (
+        whole.headers["x-request-id"], "assistant",
+    )  # fmt: skip
+    assert stream.headers["x-request-id"].encode() in stream.content
+    assert b'"model":"assistant"' in stream.content
+    assert vote.status_code == 202
