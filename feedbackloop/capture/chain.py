@@ -16,14 +16,27 @@ _START = ChainHash("")
 _DIGEST_BYTES = 16
 
 
-def chain(messages: Sequence[JsonObject], *, key: bytes) -> tuple[ChainHash, ...]:
-    """Return the hash after each message, in order; the last one names the prompt."""
+def chain(
+    messages: Sequence[JsonObject], *, key: bytes, start: ChainHash = _START
+) -> tuple[ChainHash, ...]:
+    """Return the hash after each message, in order; the last one names the prompt.
+
+    Args:
+        messages: The talk, or what was added to one that is named by ``start``.
+        key: Of the tenant.
+        start: What stands for all that came before.
+    """
     hashes: list[ChainHash] = []
-    before = _START
+    before = start
     for message in messages:
         before = extend(before, message, key=key)
         hashes.append(before)
     return tuple(hashes)
+
+
+def start_after(reply: str, *, key: bytes) -> ChainHash:
+    """Name a talk that only the server knows, by the id of its last reply."""
+    return extend(_START, {"role": "previous_response_id", "content": reply}, key=key)
 
 
 def extend(before: ChainHash, message: JsonObject, *, key: bytes) -> ChainHash:

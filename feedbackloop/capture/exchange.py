@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from feedbackloop.capture import responses
-from feedbackloop.capture.chain import chain, extend
+from feedbackloop.capture.chain import chain, extend, start_after
 from feedbackloop.capture.identity import TenantKeys, event_id
 from feedbackloop.capture.record import Closed, Opened
 from feedbackloop.capture.reply import Said, read
@@ -41,7 +41,7 @@ def completion_served(
     """
     body = _body(opened)
     messages = prompt(body, endpoint=opened.endpoint)
-    hashes = chain(messages, key=keys.chain) if _is_whole(body) else ()
+    hashes = chain(messages, key=keys.chain, start=_start(body, keys.chain))
     said = _said(opened, closed)
     accepted_at = moment(opened.accepted_ns)
     first_ns = closed.first_token_ns if closed is not None else None
@@ -103,9 +103,10 @@ def _body(opened: Opened) -> JsonObject:
         raise MalformedEvent(f"request of {opened.completion_id}: {error}") from error
 
 
-def _is_whole(body: JsonObject) -> bool:
-    """Say whether the request holds the whole talk, and not a part that vLLM remembers."""
-    return body.get("previous_response_id") is None
+def _start(body: JsonObject, key: bytes) -> ChainHash:
+    """Name what came before the request's messages: nothing, or a talk that vLLM remembers."""
+    previous = body.get("previous_response_id")
+    return start_after(previous, key=key) if isinstance(previous, str) else ChainHash("")
 
 
 def _said(opened: Opened, closed: Closed | None) -> Said:

@@ -21,16 +21,17 @@ def unusable(completion: CompletionServed) -> str | None:
     """Say why a completion cannot be a row, whatever its label; None if it can."""
     if completion.outcome is not Outcome.COMPLETE:
         return f"outcome_{completion.outcome.value}"
+    if completion.parameters.get("previous_response_id") is not None:
+        # What it answered is in vLLM's memory, and was never in a request.
+        return "partial_prompt"
     if len(completion.replies) != 1:
         return "several_choices" if completion.replies else "no_reply"
     (reply,) = completion.replies
     if reply.finish_reason != "stop":
         # Cut at its limit, it was not disliked for what it says; a tool call is no words.
         return "finish_reason"
-    if reply.tool_calls:
-        return "tool_calls"
-    if not reply.text.strip():
-        return "empty"
+    if reply.tool_calls or not reply.text.strip():
+        return "tool_calls" if reply.tool_calls else "empty"
     return None
 
 

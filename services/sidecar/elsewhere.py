@@ -12,11 +12,11 @@ from feedbackloop.capture.elsewhere import Answered, Told
 from feedbackloop.capture.exchange import moment
 from feedbackloop.capture.record import Closed, Opened, Recorded
 from feedbackloop.errors import RequestError
-from feedbackloop.events import ELSEWHERE, Alias, Arm, Outcome
+from feedbackloop.events import ELSEWHERE, Alias, Arm, Endpoint, Outcome
 from feedbackloop.serving.routing import Pick, Served
 from services import telemetry
 from services.sidecar import asked
-from services.sidecar.asked import Asked, Endpoint
+from services.sidecar.asked import Asked
 from services.sidecar.caller import CONVERSATION_HEADER, USER_HEADER, Who, completion_id
 from services.sidecar.entrance import Admitted, no_model
 from services.sidecar.feedback import batch, refused_item

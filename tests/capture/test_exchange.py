@@ -190,3 +190,19 @@ def test_a_request_that_is_no_object_is_set_aside(body: bytes) -> None:
     """The sidecar refuses such a body; should one pass, it is a record error and no crash."""
     with pytest.raises(RecordError):
         completion_served(an_opening(body=body), None, keys=KEYS)
+
+
+def test_a_talk_that_vllm_remembers_begins_with_its_id() -> None:
+    """The same words after two replies are two prompts; asked again after one, they are one."""
+    asked = [
+        {"model": "a", "input": "And Spain?", "previous_response_id": name}
+        for name in ("resp_1", "resp_1", "resp_2")
+    ]
+
+    first, again, other = (
+        completion_served(an_opening(body=body, endpoint="responses"), a_closing(), keys=KEYS)
+        for body in asked
+    )
+
+    assert first.chain == again.chain != other.chain
+    assert first.messages == ({"role": "user", "content": "And Spain?"},)
