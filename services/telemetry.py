@@ -7,22 +7,15 @@ series ``forget_release`` removes when it is collected.
 import logging
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client import Counter, Gauge
 
 from feedbackloop.events import Alias, ReleaseName
 from feedbackloop.log.completeness import Completeness
 
 _RELEASE = ["alias", "release", "arm"]
 
-REQUESTS = Counter(
-    "feedbackloop_requests_total",
-    "Completion requests answered, by the status that the client got.",
-    labelnames=[*_RELEASE, "code"],
-)
 REFUSED = Counter(
     "feedbackloop_requests_refused_total",
     "Requests answered by the sidecar itself with an error, before any release was chosen.",
@@ -42,23 +35,6 @@ OIDC_FETCHES = Counter(
     "feedbackloop_oidc_fetches_total",
     "Times that the identity provider's keys were asked for.",
     labelnames=["result"],
-)
-FIRST_BYTE_SECONDS = Histogram(
-    "feedbackloop_ttft_seconds",
-    "From the request's acceptance to the first byte of its reply.",
-    labelnames=_RELEASE,
-    buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120],
-)
-REPLY_SECONDS = Histogram(
-    "feedbackloop_reply_seconds",
-    "From the request's acceptance to the end of its reply.",
-    labelnames=_RELEASE,
-    buckets=[0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800],
-)
-OUTCOMES = Counter(
-    "feedbackloop_outcomes_total",
-    "How replies ended.",
-    labelnames=[*_RELEASE, "outcome"],
 )
 FALLBACKS = Counter(
     "feedbackloop_fallback_total",
@@ -164,42 +140,6 @@ IN_FLIGHT = Gauge(
     labelnames=["release"],
 )
 
-_WITH_RELEASE: tuple[MetricWrapperBase, ...] = (
-    REQUESTS,
-    FIRST_BYTE_SECONDS,
-    REPLY_SECONDS,
-    OUTCOMES,
-)
-
-
-class ReleaseSeries:
-    """The series of one alias, release and arm, looked up once: that costs more than counting."""
-
-    def __init__(self, alias: str, release: str, arm: str) -> None:
-        self._labels = (alias, release, arm)
-        self._first_byte = FIRST_BYTE_SECONDS.labels(*self._labels)
-        self._reply = REPLY_SECONDS.labels(*self._labels)
-        self._complete = OUTCOMES.labels(*self._labels, "complete")
-        self._ok = REQUESTS.labels(*self._labels, "200")
-
-    def ended(
-        self, *, code: str, outcome: str, first_seconds: float | None, seconds: float
-    ) -> None:
-        """Count one reply."""
-        ok = code == "200"
-        (self._ok if ok else REQUESTS.labels(*self._labels, code)).inc()
-        complete = outcome == "complete"
-        (self._complete if complete else OUTCOMES.labels(*self._labels, outcome)).inc()
-        if first_seconds is not None:
-            self._first_byte.observe(first_seconds)
-        self._reply.observe(seconds)
-
-
-@lru_cache(maxsize=1_024)
-def release_series(alias: str, release: str, arm: str) -> ReleaseSeries:
-    """Return the series of a release on one side of a rollout."""
-    return ReleaseSeries(alias, release, arm)
-
 
 def show_routes(in_flight: Mapping[ReleaseName, int], epochs: Mapping[Alias, int]) -> None:
     """Set what a scrape reads: requests under way by release, and epochs by alias."""
@@ -217,13 +157,6 @@ def show_completeness(report: Completeness) -> None:
     NUMBERED_RECORDS.labels("declared").set(sum(report.declared.values()))
     NUMBERED_RECORDS.labels("pending").set(report.pending)
     NUMBERED_RECORDS.labels("missing").set(sum(report.missing.values()))
-
-
-def forget_release(release: str) -> None:
-    """Remove the series of a release that was collected."""
-    release_series.cache_clear()
-    for metric in _WITH_RELEASE:
-        metric.remove_by_labels({"release": release})
 
 
 def set_up_logs(*, debug: bool = False) -> None:

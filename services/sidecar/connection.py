@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._arriving is not None:
-            self._arriving.raw_headers.append((name.lower(), value))
+            self._arriving.add_header(name, value)
 
     def on_headers_complete(self) -> None:
         request, parser = self._arriving, self._parser

@@ -24,6 +24,7 @@ from feedbackloop.serving.port import PolicyServer
 from feedbackloop.serving.proof import Measured, prove
 from feedbackloop.serving.routing import RouteTable
 from services import telemetry
+from services.tallies import REPLIES
 
 log = structlog.get_logger()
 
@@ -200,7 +201,7 @@ class Converger:
                 await self._server.unload(name)
                 self._loaded -= {name}
                 self._proven.pop(name, None)
-                telemetry.forget_release(name)
+                REPLIES.forget(name)
                 log.info("release_unloaded", release=name)
             case Load(release):
                 await self._load(release)

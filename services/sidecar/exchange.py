@@ -24,6 +24,7 @@ from services.sidecar.splice import (
     restore_names,
 )
 from services.sidecar.upstream import Question
+from services.tallies import REPLIES
 
 _OK = 200
 _NOT_FOUND = 404
@@ -258,11 +259,11 @@ class Exchange:
 
     def _count(self, outcome: Outcome) -> None:
         arm = self._ticket.pick.arm
-        series = telemetry.release_series(self._call.alias, self._ticket.served.release, arm)
+        tally = REPLIES.of(self._call.alias, self._ticket.served.release, arm)
         accepted_ns = self._call.opened.accepted_ns
         first = None if self._first_ns is None else (self._first_ns - accepted_ns) / 1e9
-        series.ended(
-            code=str(self._status or 499),
+        tally.ended(
+            code=self._status or 499,
             outcome=outcome,
             first_seconds=first,
             seconds=(self._clock() - accepted_ns) / 1e9,
