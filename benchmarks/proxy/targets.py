@@ -159,7 +159,7 @@ def litellm(folder: Path, peers: Path, stub_port: int) -> Iterator[Target]:
 
 
 @contextmanager
-def sidecar(folder: Path, stub_port: int) -> Iterator[Target]:
+def sidecar(folder: Path, stub_port: int, **settings: str) -> Iterator[Target]:
     """Run the sidecar as anybody would, recording to disk."""
     with running(
         [sys.executable, "-m", "services.sidecar"],
@@ -171,6 +171,7 @@ def sidecar(folder: Path, stub_port: int) -> Iterator[Target]:
         FEEDBACKLOOP_SIDECAR__DRAIN_SECONDS="5",
         FEEDBACKLOOP_KEYS__REQUIRED="false",
         FEEDBACKLOOP_ALIASES__ASSISTANT__BASE=MODEL,
+        **settings,
     ) as process:
         assert process.stdout is not None  # noqa: S101  # it is a pipe
         address = json.loads(process.stdout.readline())["ready"]["sidecar"]
