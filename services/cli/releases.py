@@ -4,11 +4,17 @@ import time
 from typing import Annotated, Any
 
 import httpx
+import msgspec
 import typer
 
-from feedbackloop.errors import PolicyServerUnavailable
+from feedbackloop.errors import FeedbackLoopError, PolicyServerUnavailable
+from feedbackloop.promotion import changes
+from feedbackloop.promotion.changes import Refused
+from feedbackloop.promotion.release import encode
+from services import signing
 from services.cli.api import Api
 from services.cli.output import Json, emit, explained, out, table
+from services.cli.pods import Pod, sidecars
 from services.settings import Settings, load
 
 app = typer.Typer(help="What ought to be served under each alias.", no_args_is_help=True)
@@ -47,10 +53,21 @@ def promote(
 
 @app.command("rollback")
 def rollback(
-    alias: _Alias, by: _By = "operator", why: _Why = "", wait: _Wait = 30, as_json: Json = False
+    alias: _Alias,
+    by: _By = "operator",
+    why: _Why = "",
+    wait: _Wait = 30,
+    directly: Annotated[
+        bool,
+        typer.Option("--directly", help="Tell the sidecars: scheduler, log or database are away."),
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Make the previous release stable again."""
-    _move(alias, "rollback", {"by": by, "why": why}, wait=wait, as_json=as_json)
+    if directly:
+        _roll_back_directly(alias, by=by, why=why, wait=wait, as_json=as_json)
+    else:
+        _move(alias, "rollback", {"by": by, "why": why}, wait=wait, as_json=as_json)
 
 
 @app.command("freeze")
@@ -80,10 +97,41 @@ def _move(alias: str, move: str, body: dict[str, str], *, wait: float, as_json: 
     emit(result, as_json=as_json, show=lambda: out.print(said, markup=False))
 
 
+def _roll_back_directly(alias: str, *, by: str, why: str, wait: float, as_json: bool) -> None:
+    """Sign the way back, and give it to every sidecar."""
+    with explained():
+        settings = load()
+        started = time.monotonic()
+        pods = [Pod(url, settings) for url in sidecars(settings)]
+        before = max((pod.document(alias) for pod in pods), key=lambda found: found.epoch)
+        after = changes.rollback(before, by=by, why=why)
+        if isinstance(after, Refused) and before.canary is not None:
+            after = changes.take_back(before, quarantine=True, by=by, why=why)
+        if isinstance(after, Refused):
+            raise FeedbackLoopError(after.reason)
+        signed = signing.sign(settings.home, encode(after))
+        for pod in pods:
+            pod.follow(signed)
+        document = msgspec.to_builtins(after)
+        if wait > 0:
+            _follow(settings, document, deadline=started + wait)
+        seconds = round(time.monotonic() - started, 3)
+    result = {"document": _without_probes(document), "seconds": seconds}
+    said = f"{alias}: {after.why}, on {len(pods)} sidecars by hand, after {seconds:g} s"
+    emit(result, as_json=as_json, show=lambda: out.print(said, markup=False))
+
+
+def _without_probes(document: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: document[name] for name in ("stable", "canary", "previous") if document[name]}
+    return document | {
+        name: {field: value for field, value in one.items() if field != "probes"}
+        for name, one in kept.items()
+    }
+
+
 def _follow(settings: Settings, document: dict[str, Any], *, deadline: float) -> None:
     """Wait until every sidecar serves what the document says."""
-    urls = settings.scheduler.sidecars or (f"http://{settings.sidecar.admin_bind}",)
-    waiting = list(urls)
+    waiting = sidecars(settings)
     while waiting:
         waiting = [url for url in waiting if not _follows(url, document)]
         if waiting and time.monotonic() > deadline:

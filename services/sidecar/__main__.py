@@ -21,7 +21,7 @@ from feedbackloop.capture.attribution import Attribution
 from feedbackloop.errors import FeedbackLoopError, SettingsError
 from feedbackloop.events import Alias
 from feedbackloop.log.port import Spool
-from services import telemetry, wiring
+from services import signing, telemetry, wiring
 from services.keyring import LiveKeyring
 from services.oidc import Tokens
 from services.settings import Settings, load
@@ -119,6 +119,7 @@ def make_parts(
         readiness=Readiness(convergence, guarded=guarded),
         clock=time.time_ns,
         max_body_bytes=settings.sidecar.max_body_bytes,
+        verify=partial(signing.verify, settings.home),
         scores_prompts=not guarded,
         passed_on=frozenset(settings.sidecar.passed_on),
     )

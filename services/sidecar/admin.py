@@ -1,11 +1,19 @@
 """What operators and the scheduler ask of a sidecar, on a listener of its own."""
 
-from fastapi import APIRouter, Request
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from feedbackloop.capture.fields import explain
 from feedbackloop.errors import RequestError
+from feedbackloop.promotion.release import ReleaseDocument, decode
 from services import telemetry
+from services.sidecar import documented
+from services.sidecar.body import read_headers, read_json
 from services.sidecar.documented import Schema, answers
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness
@@ -13,6 +21,11 @@ from services.sidecar.routes import head, json
 
 _OK = 200
 _OBJECT: Schema = {"type": "object"}
+_FOLLOWED: Schema = {
+    "type": "object",
+    "required": ["alias", "epoch"],
+    "properties": {"alias": {"type": "string"}, "epoch": {"type": "integer"}},
+}
 _READY: Schema = {
     "type": "object",
     "required": ["ready", "reasons", "notes"],
@@ -49,11 +62,6 @@ def admin_routes(parts: Parts) -> APIRouter:
         own = generate_latest()
         return Response(own + await _vllm_metrics(parts), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/v1/releases", responses=answers(_OK, _OBJECT))
-    async def releases() -> Response:
-        """Show by alias what is served and how far each release is."""
-        return json({"sidecar": parts.name, "aliases": parts.convergence.report()})
-
     @router.post("/v1/drain", responses=answers(_OK, _OBJECT, 401, 403, 503))
     async def drain(request: Request) -> Response:
         """Ask for no more traffic; what runs goes on."""
@@ -62,6 +70,74 @@ def admin_routes(parts: Parts) -> APIRouter:
         return json({"draining": True, "in_flight": sum(parts.router.counts().values())})
 
     return router
+
+
+def release_routes(parts: Parts) -> APIRouter:
+    """Make the routes by which releases are seen, and changed when all else is away."""
+    router = APIRouter(tags=["releases"])
+
+    @router.get("/v1/releases", responses=answers(_OK, _OBJECT, 422))
+    async def releases(
+        *, full: Annotated[bool, Query(description="With the documents in force.")] = False
+    ) -> Response:
+        """Show by alias what is served and how far each release is."""
+        shown = {"sidecar": parts.name, "aliases": parts.convergence.report()}
+        if full:
+            shown["documents"] = msgspec.to_builtins(parts.convergence.documents())
+        return json(shown)
+
+    @router.put(
+        "/v1/releases",
+        responses=answers(_OK, _FOLLOWED, 401, 403, 409, 413, 415, 422, 503),
+        openapi_extra=documented.body(documented.schema(Signed)),
+    )
+    async def put_release(request: Request) -> Response:
+        """Follow a signed release document, newer than the one in force."""
+        parts.entrance.admit(*head(request), "admin")
+        raw = await read_json(read_headers(request.scope), request.receive, parts.max_body_bytes)
+        document = read_signed(raw, parts.verify)
+        refused = await parts.convergence.accept(document)
+        if refused is not None:
+            raise RequestError(refused, status=409, param="signed", code="release_refused")
+        return json({"alias": document.alias, "epoch": document.epoch})
+
+    return router
+
+
+class Signed(msgspec.Struct, forbid_unknown_fields=True):
+    """A release document and its signature, as a compact JWS."""
+
+    signed: str
+
+
+def read_signed(body: bytes, verify: Callable[[str], bytes]) -> ReleaseDocument:
+    """Read a signed release document.
+
+    Raises:
+        RequestError: 400 if the body is no JSON, 403 if the signature is not good, 422 if there is
+            no release document in it.
+    """
+    try:
+        signed = _signed.decode(body).signed
+    except msgspec.ValidationError as error:
+        message, param = explain(str(error))
+        raise RequestError(message, status=422, param=param, code="invalid_release") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(
+            f"the body is no valid JSON: {error}", status=400, code="invalid_json"
+        ) from error
+    try:
+        return decode(verify(signed))
+    except msgspec.DecodeError as error:
+        raise RequestError(
+            f"signed holds no release document: {error}",
+            status=422,
+            param="signed",
+            code="invalid_release",
+        ) from error
+
+
+_signed = msgspec.json.Decoder(Signed)
 
 
 def _ready(readiness: Readiness, *, votes: bool) -> Response:

@@ -13,7 +13,7 @@ from feedbackloop.errors import RequestError
 from services import telemetry
 from services.guard import Application, Receive, Scope, Send
 from services.sidecar import answers, routes
-from services.sidecar.admin import admin_routes
+from services.sidecar.admin import admin_routes, release_routes
 from services.sidecar.body import ClientGone
 from services.sidecar.documented import completion_paths, describe
 from services.sidecar.front import Front, FrontLimits
@@ -21,8 +21,6 @@ from services.sidecar.pages import Pages
 from services.sidecar.parts import Parts
 from services.sidecar.passing import Passing
 from services.sidecar.proxy import Proxy
-
-_READ = frozenset({"/healthz", "/readyz", "/metrics", "/v1/releases"})
 
 
 class _Rest:
@@ -52,7 +50,7 @@ def make_public(parts: Parts) -> FastAPI:
     app.include_router(routes.recording_routes(parts))
     app.include_router(routes.model_routes(parts))
     _speak_openai(app)
-    describe(app, more=completion_paths(parts.passed_on), open_paths=frozenset())
+    describe(app, more=completion_paths(parts.passed_on), reading_is_open=False)
     if parts.entrance.origins:
         app.add_middleware(Pages, origins=parts.entrance.origins)
     return app
@@ -62,8 +60,9 @@ def make_admin(parts: Parts) -> FastAPI:
     """Make the application for operators and for the scheduler."""
     app = FastAPI(title="feedbackloop sidecar: admin", version=__version__, redoc_url=None)
     app.include_router(admin_routes(parts))
+    app.include_router(release_routes(parts))
     _speak_openai(app)
-    describe(app, more={}, open_paths=_READ)
+    describe(app, more={}, reading_is_open=True)
     return app
 
 

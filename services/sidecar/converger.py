@@ -24,6 +24,7 @@ from feedbackloop.serving.port import PolicyServer
 from feedbackloop.serving.proof import Measured, prove
 from feedbackloop.serving.routing import RouteTable
 from services import telemetry
+from services.sidecar.by_hand import ByHand
 from services.tallies import REPLIES
 
 log = structlog.get_logger()
@@ -95,6 +96,7 @@ class Converger:
         self._bases = dict(bases)
         self._kept = kept
         self._clock = clock
+        self._by_hand = ByHand(kept.with_name(f"{kept.stem}.by-hand.jsonl"))
         self._documents = self._read_kept()
         self._proven: dict[ReleaseName, float] = {}
         self._failed: dict[ReleaseName, str] = {}
@@ -116,6 +118,7 @@ class Converger:
         await self._read_documents()
         try:
             await self._notice_restart()
+            self._heed_bans()
             self._loaded = frozenset(await self._server.loaded())
             self._route()
             for step in self._steps():
@@ -125,6 +128,32 @@ class Converger:
         except PolicyServerUnavailable as error:
             self._trouble = str(error)
             log.warning("policy_server_unavailable", error=str(error))
+
+    def documents(self) -> Sequence[ReleaseDocument]:
+        """Return the documents in force, by alias."""
+        return self._documents
+
+    async def accept(self, document: ReleaseDocument) -> str | None:
+        """Follow a document that did not come by the log; return why not, if it is refused."""
+        if document.alias not in self._bases:
+            return f"there is no alias {document.alias} here"
+        known = {one.alias: one for one in self._documents}
+        before = known.get(document.alias)
+        if before is not None and document.epoch <= before.epoch:
+            return f"epoch {before.epoch} is in force: expected a newer one"
+        known[document.alias] = document
+        self._documents = [known[alias] for alias in sorted(known)]
+        self._failed.clear()
+        await asyncio.to_thread(self._by_hand.take, document)
+        await asyncio.to_thread(self._keep)
+        log.warning(
+            "release_changed_by_hand",
+            alias=document.alias,
+            epoch=document.epoch,
+            by=document.by,
+            why=document.why,
+        )
+        return None
 
     def on_lost(self, release: ReleaseName) -> None:
         """Be told that vLLM does not have a release that was routed to: it must have restarted."""
@@ -272,13 +301,27 @@ class Converger:
         for alias, raw in published.items():
             document = decode(raw)
             before = known.get(alias)
-            if before is None or document.epoch > before.epoch:
+            await asyncio.to_thread(self._by_hand.agree, document)
+            if before is None or self._outranks(document, before):
                 known[alias] = document
                 changed = True
         if changed:
             self._failed.clear()
             self._documents = [known[alias] for alias in sorted(known)]
             await asyncio.to_thread(self._keep)
+
+    def _outranks(self, published: ReleaseDocument, before: ReleaseDocument) -> bool:
+        """Say whether a published document follows; at one epoch it does if ours is by hand."""
+        if published.epoch != before.epoch:
+            return published.epoch > before.epoch
+        return published != before and self._by_hand.documents.get(before.alias) == before
+
+    def _heed_bans(self) -> None:
+        """Keep out of service what was rolled back by hand, though a document still wants it."""
+        for document in self._documents:
+            for release in convergence.wanted([document]):
+                if release.name not in self._failed and self._by_hand.bans(document.alias, release):
+                    self._fail(release, "it was rolled back by hand")
 
     def _keep(self) -> None:
         self._kept.parent.mkdir(parents=True, exist_ok=True)

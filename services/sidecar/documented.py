@@ -168,13 +168,13 @@ def answers(status: int, content: Schema, *codes: int, means: str = "Done.") -> 
     return {status: {"description": means, "content": json, "headers": _LIMITS}, **errors(*codes)}
 
 
-def describe(app: FastAPI, *, more: Mapping[str, Any], open_paths: frozenset[str]) -> None:
+def describe(app: FastAPI, *, more: Mapping[str, Any], reading_is_open: bool) -> None:
     """Make an application's OpenAPI say all that we answer.
 
     Args:
         app: Whose.
         more: Paths that it does not carry itself.
-        open_paths: Paths that need no key.
+        reading_is_open: Whether GET needs no key.
     """
     generate = app.openapi
 
@@ -184,9 +184,9 @@ def describe(app: FastAPI, *, more: Mapping[str, Any], open_paths: frozenset[str
             found["paths"] |= more
             schemes = {"key": {"type": "http", "scheme": "bearer"}}
             found["components"] = {"securitySchemes": schemes}
-            for path, operations in found["paths"].items():
-                for operation in operations.values():
-                    _mend(operation, is_open=path in open_paths)
+            for operations in found["paths"].values():
+                for method, operation in operations.items():
+                    _mend(operation, is_open=reading_is_open and method == "get")
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it

@@ -23,6 +23,7 @@ class Parts:
         entrance: Who may come in.
         server: The vLLM behind it.
         max_body_bytes: Largest request body.
+        verify: Checks the signature of a release document, and returns the document.
         passed_on: OpenAI's routes that are passed on and not recorded.
         scores_prompts: Whether the upstream may be asked how likely a prompt is. vLLM with
             adapters may not: its engine dies of it as soon as others are answered at the same
@@ -39,5 +40,6 @@ class Parts:
     readiness: Readiness
     clock: Clock
     max_body_bytes: int
+    verify: Callable[[str], bytes]
     passed_on: frozenset[str] = frozenset()
     scores_prompts: bool = False

@@ -8,6 +8,7 @@ import structlog
 
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias
+from feedbackloop.promotion.release import ReleaseDocument
 from services.guard import DENIED
 from services.sidecar.router import Convergence, Router
 from services.sidecar.upstream import Upstream
@@ -121,6 +122,12 @@ class Unmanaged:
             }
             for alias, routes in self._router.table.items()
         }
+
+    def documents(self) -> Sequence[ReleaseDocument]:
+        return []
+
+    async def accept(self, document: ReleaseDocument) -> str | None:
+        return f"adapters are never touched here, and so nothing of {document.alias} can change"
 
     def unready(self) -> Sequence[str]:
         return [] if self._router.table else ["the upstream lists no model yet"]

@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from feedbackloop.events import BASE, Alias, Arm, ConversationId, JsonObject, ReleaseName
+from feedbackloop.promotion.release import ReleaseDocument
 from feedbackloop.serving.routing import Pick, Routes, RouteTable, Served, route
 
 _REMEMBERED = 100_000
@@ -21,6 +22,14 @@ class Convergence(Protocol):
 
     def unready(self) -> Sequence[str]:
         """Say in words what keeps this sidecar from serving as wanted; empty if nothing does."""
+        ...
+
+    def documents(self) -> Sequence[ReleaseDocument]:
+        """Return the release documents in force, by alias."""
+        ...
+
+    async def accept(self, document: ReleaseDocument) -> str | None:
+        """Follow a document that did not come by the log; return why not, if it is refused."""
         ...
 
 

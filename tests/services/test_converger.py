@@ -116,6 +116,16 @@ class Pod:
         return str(report[name]["state"])
 
 
+async def rolled_back_by_hand(pod: Pod) -> tuple[ReleaseName, ReleaseName]:
+    """Promote two releases; roll the second one back on this sidecar alone."""
+    first, second = await pod.promote("1"), await pod.promote("2")
+    back = changes.rollback(pod.document, by="somebody at night")
+    assert isinstance(back, ReleaseDocument)
+    assert await pod.converger.accept(back) is None
+    await pod.converger.converge()
+    return first, second
+
+
 @pytest.fixture
 def pod(tmp_path: Path) -> Pod:
     return Pod(tmp_path)
@@ -260,3 +270,71 @@ async def test_a_server_that_is_away_is_reported_and_waited_for(pod: Pod) -> Non
 
     assert away == ["away"]
     assert pod.converger.unready() == []
+
+
+async def test_a_document_by_hand_is_followed_without_the_log(pod: Pod) -> None:
+    """Log, database and scheduler are away, and what answers is harmful."""
+    first, second = await rolled_back_by_hand(pod)
+
+    assert pod.router.stable() == first
+    assert second not in {routes.stable.release for routes in pod.router.table.values()}
+
+
+async def test_a_document_by_hand_must_be_newer(pod: Pod) -> None:
+    """A signed document that somebody kept must not turn the clock back."""
+    await pod.promote("1")
+    old = pod.document
+    await pod.promote("2")
+
+    refused = await pod.converger.accept(old)
+
+    assert refused is not None
+    assert str(pod.document.epoch) in refused
+    assert pod.router.stable() == pod.document.stable.name
+
+
+async def test_an_alias_that_is_not_here_is_refused(pod: Pod) -> None:
+    """A typing error in the dark."""
+    refused = await pod.converger.accept(ReleaseDocument(alias=Alias("nobodys"), epoch=9))
+
+    assert refused == "there is no alias nobodys here"
+
+
+async def test_what_was_rolled_back_by_hand_stays_out_whatever_the_log_says(pod: Pod) -> None:
+    """The scheduler comes back, knows nothing of the night, and widens what did harm."""
+    first, second = await rolled_back_by_hand(pod)
+
+    for _ in range(3):
+        await pod.decide(changes.freeze(pod.document, by="scheduler"))
+        await pod.converger.converge()
+        await pod.decide(changes.unfreeze(pod.document, by="scheduler"))
+        await pod.converger.converge()
+
+    assert pod.document.stable.name == second
+    assert pod.router.stable() == first
+    assert pod.state(second) == "failed"
+    assert "by hand" in pod.converger.report()[ALIAS]["releases"][second]["reason"]
+
+
+async def test_what_was_rolled_back_by_hand_stays_out_over_a_restart(pod: Pod) -> None:
+    """Kubernetes moves the pod in the same night."""
+    first, _ = await rolled_back_by_hand(pod)
+    await pod.decide(changes.freeze(pod.document, by="scheduler"))
+
+    pod.converger = pod.restarted()
+    await pod.converger.converge()
+
+    assert pod.router.stable() == first
+
+
+async def test_a_published_rollback_takes_over_from_the_one_by_hand(pod: Pod) -> None:
+    """In the morning the operator tells the scheduler too: everything is as if it had known."""
+    first, _ = await rolled_back_by_hand(pod)
+
+    await pod.decide(changes.rollback(pod.document, by="operator", why="told at last"))
+    await pod.converger.converge()
+    third = await pod.promote("3")
+
+    assert pod.converger.documents() == [pod.document]
+    assert pod.router.stable() == third
+    assert first != third

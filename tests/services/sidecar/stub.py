@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from feedbackloop.capture.record import AnyRecord
 from feedbackloop.events import Alias, TenantId
 from feedbackloop.log.memory import MemorySpool
 from feedbackloop.log.port import Frame, Spool
+from services import signing
 from services.apikeys import ApiKeys
 from services.sidecar.app import make_admin, make_front
 from services.sidecar.caller import Identities
@@ -197,6 +199,7 @@ async def a_world(  # noqa: PLR0913  # one for each thing that a test may change
         readiness=Readiness(convergence, guarded=True),
         clock=lambda: next(counter),
         max_body_bytes=2**20,
+        verify=partial(signing.verify, folder),
         passed_on=frozenset({"/v1/embeddings"}),
     )
     async with server, _listening(stub, up=up), _serving(make_front(parts, limits)) as url:
