@@ -128,6 +128,16 @@ class KafkaReleaseTopic:
         await self._topic.close()
 
     async def _catch_up(self) -> None:
+        try:
+            await self._read_on()
+        except LogUnavailable as error:
+            if error.reason != "removed":
+                raise
+            # The topic was made anew: what it said before is not what it says.
+            self._seen, self._held = {}, {}
+            await self._read_on()
+
+    async def _read_on(self) -> None:
         for partition in await self._topic.partitions():
             after = self._seen.get(partition, -1)
             async for record in self._topic.read(partition, after):

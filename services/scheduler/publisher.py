@@ -1,6 +1,6 @@
 """Release documents: written by compare-and-set, then published; published again if in doubt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import structlog
@@ -10,7 +10,7 @@ from feedbackloop.events import Alias
 from feedbackloop.log.port import ReleaseTopic
 from feedbackloop.promotion.changes import Change, Refused
 from feedbackloop.promotion.port import Releases
-from feedbackloop.promotion.release import ReleaseDocument, encode
+from feedbackloop.promotion.release import ReleaseDocument, decode, encode
 from services.scheduler.journal import Journal, release_event, release_event_id
 
 log = structlog.get_logger()
@@ -31,7 +31,6 @@ class Publisher:
         self._topic = topic
         self._journal = journal
         self._now = now
-        self._published: dict[Alias, int] = {}
 
     async def document(self, alias: Alias) -> ReleaseDocument:
         """Return the document in force."""
@@ -59,20 +58,31 @@ class Publisher:
         return after
 
     async def publish_all(self) -> None:
-        """Publish and tell whatever SQL has and the log lacks: a crash may lie between."""
+        """Publish and tell whatever SQL has and the log lacks.
+
+        A crash may lie between the two, and a topic may be lost and made anew.
+        """
+        published = await self._in_topic()
         for document in await self._releases.list():
-            if self._published.get(document.alias, 0) < document.epoch:
+            if published.get(document.alias, 0) < document.epoch:
                 await self._publish(document)
             if not self._journal.holds(release_event_id(document)):
                 await self._tell_again(document.alias)
+
+    async def _in_topic(self) -> Mapping[Alias, int]:
+        """Return the epoch of each alias that the topic holds; none if it does not answer."""
+        try:
+            held = await self._topic.latest()
+        except LogUnavailable as error:
+            log.warning("release_topic_unavailable", error=str(error))
+            return {}
+        return {alias: decode(raw).epoch for alias, raw in held.items()}
 
     async def _publish(self, document: ReleaseDocument) -> None:
         try:
             await self._topic.publish(document.alias, encode(document), epoch=document.epoch)
         except LogUnavailable as error:
             log.warning("release_not_published", alias=document.alias, error=str(error))
-            return
-        self._published[document.alias] = document.epoch
 
     async def _tell_again(self, alias: Alias) -> None:
         documents = list(await self._releases.history(alias))[::-1]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from feedbackloop.events import Alias
+from feedbackloop.log.kafka_client import Cluster, admin
 from feedbackloop.log.port import ReleaseTopic
 from tests.contracts.logs import (
     MadeTopic,
@@ -105,3 +106,25 @@ async def test_a_reader_needs_no_writer_to_be_alive(made: MadeTopic) -> None:
 
     assert await reader.latest() == {ASSISTANT: b'{"n":1}'}
     await reader.close()
+
+
+@pytest.mark.kafka
+async def test_a_topic_that_was_made_anew_is_read_anew(
+    kafka_cluster: Cluster, kafka_topic: str
+) -> None:
+    """Whoever follows it must not wait for ever for a place that never comes."""
+    create_releases(kafka_cluster, kafka_topic)
+    made = kafka_releases(kafka_cluster, kafka_topic)
+    for epoch in (1, 2, 3):
+        await made.topic.publish(ASSISTANT, b'{"n":1}', epoch=epoch)
+    await made.topic.latest()
+
+    with admin(kafka_cluster) as client:
+        client.delete_topics([kafka_topic])
+    create_releases(kafka_cluster, kafka_topic)
+    empty = await made.topic.latest()
+    await made.topic.publish(ASSISTANT, b'{"n":2}', epoch=3)
+
+    assert empty == {}
+    assert await made.topic.latest() == {ASSISTANT: b'{"n":2}'}
+    await made.topic.close()
