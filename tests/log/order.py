@@ -8,13 +8,17 @@ from feedbackloop.events import AnyEvent, CompletionServed, ConversationId
 from feedbackloop.log.port import EventLog, Offset
 from tests.builders import a_completion
 
-CONVERSATIONS = [ConversationId(f"{n:016x}") for n in range(20)]
+
+def conversations(of: int = 0) -> list[ConversationId]:
+    """Name the twenty talks of one producer."""
+    return [ConversationId(f"{of:08x}{n:08x}") for n in range(20)]
 
 
-def talks(count: int, *, first: int = 0, **changed: Any) -> list[AnyEvent]:
-    """Completions of twenty talks at once."""
+def talks(count: int, *, first: int = 0, of: int = 0) -> list[AnyEvent]:
+    """Completions of twenty talks at once, of one producer."""
+    homes = conversations(of)
     return [
-        a_completion(f"c{n:06d}", conversation=CONVERSATIONS[n % len(CONVERSATIONS)], **changed)
+        a_completion(f"{of}-{n:06d}", conversation=homes[n % len(homes)])
         for n in range(first, first + count)
     ]
 
@@ -34,11 +38,10 @@ def once(events: Sequence[CompletionServed]) -> list[CompletionServed]:
 
 def is_in_order(events: Sequence[CompletionServed]) -> bool:
     """Say whether each talk reads as it was appended, the second of equal event ids dropped."""
-    for conversation in CONVERSATIONS:
-        ids = [one.completion_id for one in once(events) if one.conversation == conversation]
-        if ids != sorted(ids):
-            return False
-    return True
+    read: dict[ConversationId, list[str]] = {}
+    for event in once(events):
+        read.setdefault(event.conversation, []).append(event.completion_id)
+    return all(ids == sorted(ids) for ids in read.values())
 
 
 async def until_taken(log: EventLog, events: Sequence[AnyEvent]) -> list[LogUnavailable]:

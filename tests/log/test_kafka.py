@@ -1,6 +1,7 @@
 """What only Kafka does: its partitions, its order through faults, its compaction."""
 
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -14,7 +15,7 @@ from feedbackloop.log.kafka_client import Cluster
 from feedbackloop.log.kafka_writer import KafkaWriter, Outgoing, Terms
 from tests import mock_kafka
 from tests.builders import a_completion
-from tests.log.order import CONVERSATIONS, everything, is_in_order, once, talks, until_taken
+from tests.log.order import conversations, everything, is_in_order, once, talks, until_taken
 from tests.mock_kafka import API_VERSION, MockCluster
 
 pytestmark = [
@@ -56,7 +57,7 @@ async def test_talks_are_spread_and_none_is_torn_apart(event_log: KafkaEventLog)
     """Partitions are there to share work, and a talk makes sense only in its order."""
     offsets = await event_log.append(talks(200))
 
-    homes = {conversation: set[str]() for conversation in CONVERSATIONS}
+    homes = {conversation: set[str]() for conversation in conversations()}
     for event, offset in zip(talks(200), offsets, strict=True):
         assert isinstance(event, CompletionServed)
         homes[event.conversation].add(offset.partition)
@@ -190,3 +191,41 @@ async def test_no_payload_is_logged_at_any_level(
 
     assert caplog.records
     assert "hush" not in caplog.text
+
+
+async def test_no_more_is_handed_over_than_the_window_holds(
+    mock: MockCluster, cluster: Cluster
+) -> None:
+    """The library has no limit of its own: while brokers are away it fills the memory."""
+    for broker in mock.brokers:
+        mock.set_round_trip(broker, milliseconds=10_000)
+    terms = Terms(ack_seconds=0.5, window_bytes=50_000)
+    writer = KafkaWriter(cluster, EVENTS, terms, clock=time.monotonic)
+    records = [Outgoing(f"r{n}", b"k", b"x" * 1_000) for n in range(500)]
+
+    with pytest.raises(LogUnavailable):
+        writer.deliver(records)
+
+    handed_over = [one for one in records if one.future is not None]
+    assert sum(one.size() for one in handed_over) <= 50_000
+    writer.close()
+
+
+async def test_closing_ends_every_thread_even_without_brokers(
+    mock: MockCluster, cluster: Cluster
+) -> None:
+    """The library's own close raises, and leaves its thread running for ever."""
+    secluded = msgspec.structs.replace(cluster, client_id="to-be-closed")
+    log = KafkaEventLog(secluded, Terms(ack_seconds=0.5), topic=EVENTS)
+    await log.append(talks(10))
+    await log.partitions()
+    for broker in mock.brokers:
+        mock.set_down(broker)
+    with pytest.raises(LogUnavailable):
+        await log.append(talks(10, first=10))
+
+    await log.close()
+
+    left = [thread.name for thread in threading.enumerate() if "to-be-closed" in thread.name]
+    assert left == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kafka-")]

@@ -55,19 +55,26 @@ async def event_log(cluster: Cluster, kafka_topic: str) -> AsyncIterator[KafkaEv
 
 
 async def test_a_kill_in_the_middle_of_sends_loses_nothing(
-    fragile: Broker, event_log: KafkaEventLog
+    fragile: Broker, cluster: Cluster, kafka_topic: str
 ) -> None:
     """It dies between taking a batch and saying so, and nobody knows what it has written."""
-    sending = asyncio.create_task(_send(event_log, batches=40))
-    await event_log.append(talks(20))
+    create_events(cluster, kafka_topic, partitions=PARTITIONS)
+    logs = [KafkaEventLog(cluster, IMPATIENT, topic=kafka_topic) for _ in range(4)]
+    for number, log in enumerate(logs):
+        await log.append(talks(20, of=number))
 
+    sending = asyncio.gather(*(_send(log, of=number) for number, log in enumerate(logs)))
     await asyncio.to_thread(fragile.kill)
     await asyncio.to_thread(fragile.start)
-    await sending
+    trouble = await sending
 
-    found = await everything(event_log)
-    assert {event.event_id for event in found} == {event.event_id for event in talks(8_000)}
+    found = await everything(logs[0])
+    sent = {event.event_id for number in range(4) for event in talks(5_000, of=number)}
+    assert sum(trouble) > 0
+    assert {event.event_id for event in found} == sent
     assert is_in_order(found)
+    for log in logs:
+        await log.close()
 
 
 async def test_a_broker_that_is_frozen_and_comes_back_loses_nothing(
@@ -250,6 +257,8 @@ def with_admin(cluster: Cluster, ask: Callable[[Any], Any]) -> Any:
         return ask(client)
 
 
-async def _send(log: KafkaEventLog, *, batches: int) -> None:
-    for batch in range(batches):
-        await until_taken(log, talks(200, first=200 * batch))
+async def _send(log: KafkaEventLog, *, of: int) -> int:
+    """Append 5,000 events; return how often that was not confirmed."""
+    return sum(
+        [len(await until_taken(log, talks(200, first=200 * batch, of=of))) for batch in range(25)]
+    )

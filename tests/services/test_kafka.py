@@ -13,12 +13,14 @@ import httpx
 import msgspec
 import pytest
 
-from feedbackloop.events import CompletionServed, ThumbGiven
+from feedbackloop.events import Alias, CompletionServed, ReleaseChanged, ThumbGiven
 from feedbackloop.log.port import Offset
+from feedbackloop.promotion.release import ReleaseDocument, decode
 from services import wiring
 from services.settings import Settings
 from tests.apache_kafka import Broker
 from tests.builders import a_completion
+from tests.services.scheduler.test_process import Process
 from tests.services.sidecar.stub import HELLO, Said, Stub
 from tests.services.sidecar.test_process import CHAT, a_sidecar
 
@@ -241,3 +243,53 @@ async def test_what_is_too_large_is_set_aside_with_its_reason(names: Names, tmp_
     assert counted == 1
     assert json.loads(letters)["reason"] == "too_large"
     assert ids(await logged(names.settings(tmp_path))) == ({name}, {name})
+
+
+async def test_people_notice_nothing_when_kafka_dies_under_load(
+    kafka_home: Path, kafka_topic: str, tmp_path: Path
+) -> None:
+    """They are answered and their votes are taken; all of it is in Kafka once that is back."""
+    broker = Broker(kafka_home, tmp_path / "kafka")
+    await asyncio.to_thread(broker.start)
+    names = Names(broker.bootstrap_servers, kafka_topic)
+    await command(tmp_path, "topics", "create", variables=names.log())
+
+    async with a_sidecar_on_kafka(tmp_path, names.log()) as (_, client, admin):
+        said = [await answered_and_voted(client)]
+        await until_metric(admin, "feedbackloop_events_forwarded_total", 2)
+        await asyncio.to_thread(broker.kill)
+        starting = asyncio.create_task(asyncio.to_thread(broker.start))
+        while not starting.done():
+            said.append(await answered_and_voted(client))
+        await starting
+        said.append(await answered_and_voted(client))
+        await until_metric(admin, "feedbackloop_events_forwarded_total", 2 * len(said))
+
+    found = await logged(names.settings(tmp_path))
+    assert ids(found) == (set(said), set(said))
+    assert len(said) > 2
+    await asyncio.to_thread(broker.stop)
+
+
+async def test_the_leader_publishes_what_the_database_says(names: Names, tmp_path: Path) -> None:
+    """Sidecars follow the topic; whoever starts later finds the newest document there."""
+    await command(tmp_path, "topics", "create", variables=names.log())
+    settings = names.settings(tmp_path)
+    document = ReleaseDocument(alias=Alias("assistant"), epoch=1, why="begun")
+    await wiring.open_releases(settings).put(document, lease_epoch=1)
+    topic = wiring.open_release_topic(settings, partition=None)
+    scheduler = Process(tmp_path / "home", **names.log())
+
+    await asyncio.to_thread(scheduler.wait_until_ready)
+    while not (held := await topic.latest()):  # noqa: ASYNC110  # another process' progress
+        await asyncio.sleep(0.05)
+    scheduler.process.terminate()
+    _, log = await asyncio.to_thread(scheduler.process.communicate)
+    scheduler.end()
+
+    told = [one for one in await logged(settings) if isinstance(one, ReleaseChanged)]
+    assert decode(held[Alias("assistant")]) == document
+    assert [(one.epoch, one.why) for one in told] == [(1, "begun")]
+    assert scheduler.process.returncode == 0
+    assert "Traceback" not in log
+    await topic.close()
