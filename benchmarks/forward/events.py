@@ -1,0 +1,130 @@
+"""Events of about 1.5 kB, made from records as the sidecar's hot path writes them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from random import Random
+
+import msgspec
+
+from feedbackloop.capture import record
+from feedbackloop.capture.attribution import Attribution
+from feedbackloop.capture.identity import TenantKeys
+from feedbackloop.capture.record import Closed, Opened
+from feedbackloop.events import (
+    BASE,
+    Alias,
+    AnyEvent,
+    Arm,
+    CompletionId,
+    CompletionServed,
+    ConversationId,
+    EventId,
+    Outcome,
+    TenantId,
+    UserId,
+)
+from feedbackloop.log.port import Frame
+from services.sidecar.forwarder import Translator
+
+TURNS = 4  # of a conversation
+TENANT = TenantId("default")
+KEYS = TenantKeys(
+    current="k001",
+    receipts={"k001": b"r" * 32},
+    pseudonym=b"p" * 32,
+    chain=b"c" * 32,
+    holdout=b"h" * 32,
+)
+WORDS = (
+    "the model answers a question about orders that were shipped to another address and asks"
+    " whether to send the parcel again or to pay the price back within a few days"
+)
+
+
+def frames(count: int) -> list[Frame]:
+    """Make records as the sidecar's hot path writes them, two for each event."""
+    random = Random(1)
+    made = []
+    for number in range(count):
+        opened, closed = _exchange(random, number)
+        for half in (opened, closed):
+            made.append(
+                Frame(
+                    position=len(made),
+                    producer="bench",
+                    seq=len(made),
+                    at=_moment(number),
+                    payload=record.encode(half),
+                )
+            )
+    return made
+
+
+def translated(given: Sequence[Frame]) -> list[AnyEvent]:
+    """Do what the forwarder does before it appends."""
+    translator = Translator({TENANT: KEYS}, Attribution(), lambda _payload, _reason: None)
+    return [event for frame in given for event in translator.events(frame)]
+
+
+def many(count: int) -> list[AnyEvent]:
+    """Make as many events out of a thousand: only ids and talks differ from one thousand on."""
+    originals = translated(frames(1_000))
+    return [_renamed(originals[number % len(originals)], number) for number in range(count)]
+
+
+def _renamed(event: AnyEvent, number: int) -> AnyEvent:
+    assert isinstance(event, CompletionServed)  # noqa: S101  # all of them are
+    return msgspec.structs.replace(
+        event,
+        event_id=EventId(f"{number:032x}"),
+        completion_id=CompletionId(f"chatcmpl-{number:024d}"),
+        conversation=ConversationId(f"{number // TURNS:016x}"),
+    )
+
+
+def _moment(number: int) -> datetime:
+    return datetime.fromtimestamp(1_772_625_600 + number, UTC)
+
+
+def _exchange(random: Random, number: int) -> tuple[Opened, Closed]:
+    at_ns = (1_772_625_600 + number) * 10**9
+    name = CompletionId(f"chatcmpl-{number:024d}")
+    asked = " ".join(random.choices(WORDS.split(), k=60))
+    said = " ".join(random.choices(WORDS.split(), k=70))
+    user = UserId(f"{number // TURNS:032x}")
+    body = {"model": "assistant", "messages": [{"role": "user", "content": asked}]}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": said},
+        "finish_reason": "stop",
+    }
+    usage = {"prompt_tokens": 70, "completion_tokens": 80, "total_tokens": 150}
+    opened = Opened(
+        completion_id=name,
+        tenant=TENANT,
+        conversation=ConversationId(f"{number // TURNS:016x}"),
+        user=user,
+        endpoint="chat",
+        alias=Alias("assistant"),
+        assigned=BASE,
+        release=BASE,
+        release_seq=0,
+        arm=Arm.STABLE,
+        propensity=1.0,
+        epoch=0,
+        body=msgspec.json.encode(body),
+        headers={},
+        accepted_ns=at_ns,
+    )
+    closed = Closed(
+        completion_id=name,
+        release=BASE,
+        release_seq=0,
+        status=200,
+        streamed=False,
+        body=msgspec.json.encode({"choices": [choice], "usage": usage}),
+        first_token_ns=at_ns + 10**8,
+        ended_ns=at_ns + 10**9,
+        outcome=Outcome.COMPLETE,
+    )
+    return opened, closed
