@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 _CLUSTER_ID = "ZmVlZGJhY2tsb29wLXRlcw"
+_AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 _START_SECONDS = 90.0
 _JVM = {
     # Short-lived: it starts fast, and then runs fast enough.
@@ -23,19 +24,18 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     """Who is let in, and how.
 
     Attributes:
-        user: Name for SCRAM-SHA-512; None lets everybody in.
-        password: Of that user.
+        users: Passwords by name for SCRAM-SHA-512; without any, everybody is let in. The first one
+            may do everything, the others nothing.
         certificate: Key and certificate chain in one PEM file; None for no TLS.
     """
 
-    user: str | None = None
-    password: str = ""
+    users: Mapping[str, str] = {}
     certificate: Path | None = None
 
     def protocol(self) -> str:
         """Return Kafka's word for it."""
         secure = self.certificate is not None
-        if self.user is not None:
+        if self.users:
             return "SASL_SSL" if secure else "SASL_PLAINTEXT"
         return "SSL" if secure else "PLAINTEXT"
 
@@ -124,8 +124,7 @@ class Broker:
     def _format(self, settings: Path) -> None:
         command: list[str | Path] = [self._home / "bin" / "kafka-storage.sh", "format"]
         command += ["-t", _CLUSTER_ID, "-c", settings]
-        if self._access.user is not None:
-            user, password = self._access.user, self._access.password
+        for user, password in self._access.users.items():
             command += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
         done = subprocess.run(  # noqa: S603  # our own command
             command, env=self._environment(), capture_output=True, text=True, check=False
@@ -154,7 +153,11 @@ class Broker:
             "transaction.state.log.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
         }
-        if self._access.user is not None:
+        if self._access.users:
+            first = next(iter(self._access.users))
+            settings["authorizer.class.name"] = _AUTHORIZER
+            # The node itself is anonymous to its controller.
+            settings["super.users"] = f"User:{first};User:ANONYMOUS"
             settings["sasl.enabled.mechanisms"] = "SCRAM-SHA-512"
             settings["listener.name.client.scram-sha-512.sasl.jaas.config"] = (
                 "org.apache.kafka.common.security.scram.ScramLoginModule required;"

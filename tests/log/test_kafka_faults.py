@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
 from feedbackloop.errors import EventsRefused, LogUnavailable
 from feedbackloop.log.kafka import KafkaEventLog
@@ -26,7 +27,7 @@ pytestmark = [
 ]
 
 PARTITIONS = 4
-USER, PASSWORD = "app", "correct horse"
+USER, STRANGER, PASSWORD = "app", "stranger", "correct horse"
 IMPATIENT = Terms(ack_seconds=2)
 
 
@@ -202,7 +203,7 @@ class Guarded(msgspec.Struct, frozen=True):
 def guarded(kafka_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     certificate, trusted = make_certificate(folder)
-    access = Access(user=USER, password=PASSWORD, certificate=certificate)
+    access = Access(users={USER: PASSWORD, STRANGER: PASSWORD}, certificate=certificate)
     broker = Broker(kafka_home, folder / "kafka", access=access)
     broker.start()
     yield Guarded(broker, trusted)
@@ -217,6 +218,27 @@ async def test_the_right_credentials_are_let_in(guarded: Guarded, kafka_topic: s
     await log.append(talks(10))
 
     assert len(await everything(log)) == 10
+    await log.close()
+
+
+async def test_whoever_may_not_write_is_told_which_rights_are_missing(
+    guarded: Guarded, kafka_topic: str
+) -> None:
+    """Let in is not allowed to; what waits is taken as soon as the rights are there."""
+    create_events(guarded.cluster(), kafka_topic)
+    log = KafkaEventLog(guarded.cluster(sasl_username=STRANGER), IMPATIENT, topic=kafka_topic)
+
+    with pytest.raises(LogUnavailable) as writing:
+        await log.append(talks(10))
+    with pytest.raises(LogUnavailable) as reading:
+        await log.partitions()
+    with_admin(guarded.cluster(), lambda client: client.create_acls(_everything(STRANGER)))
+    await until_taken(log, talks(10))
+
+    for caught in (writing, reading):
+        assert caught.value.reason == "not_authorized"
+        assert "let this user" in str(caught.value)
+    assert len(once(await everything(log))) == 10
     await log.close()
 
 
@@ -255,6 +277,20 @@ async def test_whoever_is_not_let_in_is_told_why(
 def with_admin(cluster: Cluster, ask: Callable[[Any], Any]) -> Any:
     with admin(cluster) as client:
         return ask(client)
+
+
+def _everything(user: str) -> list[ACL]:
+    """Let a user do everything with every topic, and with the cluster."""
+    return [
+        ACL(
+            principal=f"User:{user}",
+            host="*",
+            operation=ACLOperation.ALL,
+            permission_type=ACLPermissionType.ALLOW,
+            resource_pattern=ResourcePattern(kind, name),
+        )
+        for kind, name in ((ResourceType.TOPIC, "*"), (ResourceType.CLUSTER, "kafka-cluster"))
+    ]
 
 
 async def _send(log: KafkaEventLog, *, of: int) -> int:
