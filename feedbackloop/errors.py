@@ -6,6 +6,7 @@ FeedbackLoopError
         LogUnavailable
         PolicyServerUnavailable
         StateUnavailable
+        StoreUnavailable
     RecordError             one event cannot be used: count it, set it aside, go on
         MalformedEvent
         UnknownSchemaVersion
@@ -15,6 +16,7 @@ FeedbackLoopError
         NotEnoughLabels
         TrainingDiverged
         AdapterRejected
+    ArchiveDamaged          a file is not what it says: count nothing of it, tell the operator
     StaleEpoch              somebody newer decided meanwhile: read again, decide again
 """
 
@@ -53,6 +55,10 @@ class PolicyServerUnavailable(UnavailableError):
 
 class StateUnavailable(UnavailableError):
     """The database of runs and releases did not answer."""
+
+
+class StoreUnavailable(UnavailableError):
+    """The store of files did not answer, or failed for its own reasons."""
 
 
 class RecordError(FeedbackLoopError):
@@ -138,6 +144,15 @@ class AdapterRejected(RunError):
         self.release = release
         self.reason = reason
         super().__init__(f"{release}: {reason}")
+
+
+class ArchiveDamaged(FeedbackLoopError):
+    """A file of the archive cannot be read, or is not what its footer says."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(f"{key}: {reason}")
 
 
 class StaleEpoch(FeedbackLoopError):

@@ -14,12 +14,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from feedbackloop.errors import SettingsError
 from services.sections.access import Keys, Limits, Oidc
+from services.sections.archive import Archiver, FolderArchive, ObjectArchive
 from services.sections.learning import Canary, Dataset, Gate, Labels, Scheduler, Training
 from services.sections.log import KafkaLog, MemoryLog, SegmentLog
 from services.sections.serving import AliasSettings, Retries, Sidecar, Vllm
 
 _PREFIX = "FEEDBACKLOOP_"
 _FILE = "SETTINGS_FILE"
+_DEFAULT_KINDS = {"log": "segments", "archive": "folder"}
+_TAGS = {"segments", "kafka", "memory", "folder", "object"}
 
 
 class Settings(BaseSettings):
@@ -41,6 +44,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of runs and releases; empty means ``state.db`` in the home folder."""
 
     log: Annotated[SegmentLog | KafkaLog | MemoryLog, Field(discriminator="kind")] = SegmentLog()
+    archive: Annotated[FolderArchive | ObjectArchive, Field(discriminator="kind")] = FolderArchive()
+    archiver: Archiver = Archiver()
     keys: Keys = Keys()
     limits: Limits = Limits()
     oidc: Oidc = Oidc()
@@ -67,10 +72,11 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _default_kind(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Give a log section without a kind the default one."""
-        log = data.get("log")
-        if isinstance(log, dict) and "kind" not in log:
-            data = {**data, "log": {"kind": "segments", **log}}
+        """Give a section without a kind the default one."""
+        for section, kind in _DEFAULT_KINDS.items():
+            given = data.get(section)
+            if isinstance(given, dict) and "kind" not in given:
+                data = {**data, section: {"kind": kind, **given}}
         return data
 
     @classmethod
@@ -124,8 +130,7 @@ def _explain(error: ValidationError) -> str:
     """Name each setting that is wrong as a variable, and what was expected."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
-        tags = {"segments", "kafka", "memory"}
-        parts = [str(part) for part in problem["loc"] if str(part) not in tags]
+        parts = [str(part) for part in problem["loc"] if str(part) not in _TAGS]
         name = _PREFIX + "__".join(parts).upper()
         message = "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
         lines.append(f"{name}: {message}")

@@ -105,6 +105,12 @@ def specs(settings: Settings) -> list[Spec]:
         ours["FEEDBACKLOOP_ALIASES__ASSISTANT__BASE"] = settings.vllm.served_name
     python = sys.executable
     drain = settings.sidecar.drain_seconds
+    archiver = Spec(
+        name="archiver",
+        command=(python, "-m", "services.archiver"),
+        environment=ours,
+        stop_seconds=settings.archiver.drain_seconds + 10,
+    )
     return [
         Spec(
             name="vllm",
@@ -125,6 +131,7 @@ def specs(settings: Settings) -> list[Spec]:
             environment=ours,
             stop_seconds=10,
         ),
+        *([archiver] if settings.archiver.enabled else []),
     ]
 
 

@@ -1,7 +1,7 @@
 """Every metric and how it leaves; the shape of a log line.
 
-Label values are closed sets, or what the operator names (alias), or a loaded release, whose
-series ``forget_release`` removes when it is collected.
+Label values are closed sets, or what the operator names (alias, partition), or a loaded release,
+whose series ``forget_release`` removes when it is collected.
 """
 
 import logging
@@ -134,6 +134,52 @@ RUNS = Counter(
 IS_LEADER = Gauge("feedbackloop_leader", "1 while this scheduler leads.")
 TICK_ERRORS = Counter("feedbackloop_tick_errors_total", "Exceptions in the scheduler's tick.")
 
+ARCHIVED_EVENTS = Counter(
+    "feedbackloop_archive_events_total",
+    "Entries of the log that this archiver has put into files.",
+)
+ARCHIVE_REPEATS = Counter(
+    "feedbackloop_archive_repeats_total",
+    "Entries left out because the same event, byte for byte, is among those archived just before.",
+)
+ARCHIVE_UNREADABLE = Counter(
+    "feedbackloop_archive_unreadable_total",
+    "Entries archived as they are because they are no event known here.",
+)
+ARCHIVE_FILES = Counter(
+    "feedbackloop_archive_files_total",
+    "Files written, by level; removed ones by what they were.",
+    labelnames=["what"],
+)
+ARCHIVE_BYTES = Counter(
+    "feedbackloop_archive_bytes_total",
+    "Bytes of fresh files written.",
+)
+ARCHIVE_RACES = Counter(
+    "feedbackloop_archive_races_total",
+    "Files dropped because another archiver had published the same place.",
+)
+ARCHIVE_ERRORS = Counter(
+    "feedbackloop_archive_errors_total",
+    "Failures of the archiver, by kind; what was read is kept or read again.",
+    labelnames=["kind"],
+)
+ARCHIVE_STOPPED = Gauge(
+    "feedbackloop_archive_stopped",
+    "1 while a partition waits for an operator's decision, by why.",
+    labelnames=["partition", "kind"],
+)
+ARCHIVE_LAG_SECONDS = Gauge(
+    "feedbackloop_archive_lag_seconds",
+    "Age of the oldest event that was read and is in no file yet.",
+    labelnames=["partition"],
+)
+ARCHIVE_POSITION = Gauge(
+    "feedbackloop_archive_position",
+    "Last position in a file, and last position in the log when the archiver last looked.",
+    labelnames=["partition", "of"],
+)
+
 IN_FLIGHT = Gauge(
     "feedbackloop_inflight",
     "Completion requests under way.",
@@ -157,6 +203,25 @@ def show_completeness(report: Completeness) -> None:
     NUMBERED_RECORDS.labels("declared").set(sum(report.declared.values()))
     NUMBERED_RECORDS.labels("pending").set(report.pending)
     NUMBERED_RECORDS.labels("missing").set(sum(report.missing.values()))
+
+
+def show_archived(partition: str, *, archived: int, end: int) -> None:
+    """Set how far a partition is archived, and how far it reaches."""
+    ARCHIVE_POSITION.labels(partition, "archive").set(archived)
+    ARCHIVE_POSITION.labels(partition, "log").set(end)
+
+
+def show_stopped(partition: str, kind: str | None) -> None:
+    """Set why a partition waits for a decision; None if it does not."""
+    ARCHIVE_STOPPED.remove_by_labels({"partition": partition})
+    if kind is not None:
+        ARCHIVE_STOPPED.labels(partition, kind).set(1)
+
+
+def forget_partition(partition: str) -> None:
+    """Remove the series of a partition that another archiver takes care of."""
+    for metric in (ARCHIVE_STOPPED, ARCHIVE_LAG_SECONDS, ARCHIVE_POSITION):
+        metric.remove_by_labels({"partition": partition})
 
 
 def set_up_logs(*, debug: bool = False) -> None:

@@ -17,12 +17,13 @@ from feedbackloop.errors import SettingsError
 from feedbackloop.evaluation.port import Evaluator
 from feedbackloop.evaluation.suite import Problem, Suite
 from feedbackloop.events import RunId
-from feedbackloop.log.port import EventLog, ReleaseTopic, Spool
+from feedbackloop.log.port import Archive, EventLog, ReleaseTopic, Sharing, Spool, Store
 from feedbackloop.promotion.port import Adapters, Releases
 from feedbackloop.serving.port import PolicyServer
 from feedbackloop.training.port import Attempt, Launcher, Runs, Trainer
 from feedbackloop.training.run import RunState
 from services import telemetry
+from services.sections.archive import FolderArchive, ObjectArchive
 from services.sections.log import KafkaLog, MemoryLog, SegmentLog
 from services.settings import Settings
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from feedbackloop.log.kafka_writer import Terms as KafkaTerms
     from feedbackloop.log.topics import TopicPlan
     from feedbackloop.training.safetensors import AdapterFacts
+
+EVENTS = "feedbackloop.events"
+"""The topic of events, as the archive's files name it."""
 
 
 def open_snapshots(settings: Settings) -> Snapshots:
@@ -74,6 +78,51 @@ def open_log(settings: Settings, *, partition: str | None) -> EventLog:
                     now_ns=time.time_ns,
                 )
             )
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store of the archive's files: a folder, or a bucket.
+
+    Raises:
+        SettingsError: If the bucket's address or options are wrong.
+    """
+    match settings.archive:
+        case FolderArchive():
+            from feedbackloop.log.filesystem import FolderStore
+
+            return FolderStore(settings.archive.path or settings.home / "archive")
+        case ObjectArchive():
+            from feedbackloop.log.obstore import ObjectStore
+
+            return ObjectStore(settings.archive.url, settings.archive.options())
+
+
+def open_archive(settings: Settings, store: Store) -> Archive:
+    """Open the archive in a store."""
+    from feedbackloop.log.parquet import ParquetArchive
+
+    return ParquetArchive(store, topic=EVENTS, window_entries=settings.archiver.window_entries)
+
+
+def open_sharing(settings: Settings, event_log: EventLog) -> Sharing:
+    """Say how archivers share the partitions of the log."""
+    match settings.log:
+        case MemoryLog():
+            from feedbackloop.log.memory import AllPartitions
+
+            return AllPartitions(event_log)
+        case KafkaLog():
+            from feedbackloop.log.kafka_sharing import GroupSharing
+
+            return GroupSharing(
+                _cluster(settings.log, None),
+                settings.log.events_topic,
+                group=settings.archiver.group,
+            )
+        case SegmentLog():
+            from feedbackloop.log.filesystem import LockSharing
+
+            return LockSharing(settings.home / "run" / "archiver", event_log)
 
 
 def open_release_topic(settings: Settings, *, partition: str | None) -> ReleaseTopic:

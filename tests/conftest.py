@@ -5,7 +5,9 @@ import os
 import uuid
 import warnings
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import settings
@@ -36,6 +38,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 _SERVERS = pytest.StashKey[dict[str, str]]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Server:
+    """Where it is, and who may write."""
+
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str
+
+    def options(self) -> dict[str, str]:
+        """Return what obstore wants to know."""
+        return {
+            "endpoint": self.endpoint,
+            "access_key_id": self.access_key,
+            "secret_access_key": self.secret_key,
+            "region": "us-east-1",
+        }
+
+    def url(self, prefix: str) -> str:
+        """Name a part of the bucket."""
+        return f"s3://{self.bucket}/{prefix}"
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +134,21 @@ def lost_sockets() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    """An S3-compatible server with a bucket that tests may fill, from FEEDBACKLOOP_TEST_S3."""
+    url = request.config.stash[_SERVERS].get("FEEDBACKLOOP_TEST_S3")
+    if url is None:
+        pytest.skip("no S3: set FEEDBACKLOOP_TEST_S3 to http://KEY:SECRET@host:port/bucket")
+    parts = urlsplit(url)
+    return S3Server(
+        endpoint=f"{parts.scheme}://{parts.hostname}:{parts.port}",
+        bucket=parts.path.strip("/"),
+        access_key=unquote(parts.username or ""),
+        secret_key=unquote(parts.password or ""),
+    )
 
 
 @pytest.hookimpl(wrapper=True)

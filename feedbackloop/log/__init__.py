@@ -1,6 +1,6 @@
-"""Keep events, in order, until everyone who needs them has read them.
+"""Keep events, in order: in a log until everyone has read them, in an archive for good.
 
 In: events, and raw records on their way to becoming events.
 Out: the same, from any offset, after any crash.
-Edges: memory, segments, kafka.
+Edges: memory, segments, kafka, parquet, filesystem, obstore.
 """

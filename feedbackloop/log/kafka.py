@@ -12,6 +12,8 @@ from feedbackloop.errors import LogUnavailable
 from feedbackloop.events import Alias, AnyEvent
 from feedbackloop.log import codec
 from feedbackloop.log.kafka_client import Cluster
+from feedbackloop.log.kafka_names import name as _name
+from feedbackloop.log.kafka_names import number as _number
 from feedbackloop.log.kafka_reader import Bounds, KafkaReader, Record
 from feedbackloop.log.kafka_topics import identity
 from feedbackloop.log.kafka_writer import KafkaWriter, Outgoing, Terms
@@ -21,7 +23,6 @@ from feedbackloop.log.worker import Worker
 
 EVENTS = "feedbackloop.events"
 RELEASES = "feedbackloop.releases"
-_PREFIX = "events-"
 
 
 class KafkaEventLog:
@@ -216,22 +217,6 @@ class _Topic:
         await self._reading.call(self._reader.close)
         self._writing.close()
         self._reading.close()
-
-
-def _name(partition: int) -> str:
-    return f"{_PREFIX}{partition}"
-
-
-def _number(partition: str) -> int:
-    """Return a partition's number.
-
-    Raises:
-        LogUnavailable: If it is no partition of a topic of Kafka.
-    """
-    number = partition.removeprefix(_PREFIX)
-    if number == partition or not number.isdecimal():
-        raise LogUnavailable(f"there is no partition {partition}: Kafka's are called {_PREFIX}0")
-    return int(number)
 
 
 def _release_key(alias: Alias, epoch: int) -> str:

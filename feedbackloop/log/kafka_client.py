@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
@@ -22,6 +23,7 @@ from feedbackloop.errors import LogUnavailable
 _RECONNECT_MAX_MS = 1_000
 _REQUEST_MS = 15_000
 _METADATA_MAX_AGE_MS = 60_000
+_SESSION_MS = 10_000
 _NEVER_MS = 2**31 - 1
 _FETCH_BYTES = 8 * 2**20
 _CLOSED = "socket disconnected"
@@ -184,6 +186,27 @@ def open_consumer(cluster: Cluster, link: Link) -> KafkaConsumer:
         auto_offset_reset="none",
         allow_auto_create_topics=False,
         max_partition_fetch_bytes=_FETCH_BYTES,
+        metrics_enabled=False,
+    )
+
+
+def open_member(cluster: Cluster, link: Link, *, group: str) -> KafkaConsumer:
+    """Open a consumer that shares partitions with its group, and is told what to commit.
+
+    Raises:
+        LogUnavailable: If no broker lets us in.
+    """
+    return _opened(
+        KafkaConsumer,
+        cluster,
+        link,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        allow_auto_create_topics=False,
+        partition_assignment_strategy=[CooperativeStickyAssignor],
+        session_timeout_ms=_SESSION_MS,
+        heartbeat_interval_ms=_SESSION_MS // 3,
         metrics_enabled=False,
     )
 

@@ -1,13 +1,13 @@
-"""The log in lists: reference, and test double. It keeps its promises for as long as it lives."""
+"""Log and store in this process: reference, and test double. They last for as long as it lives."""
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from feedbackloop.errors import LogUnavailable
+from feedbackloop.errors import LogUnavailable, StoreUnavailable
 from feedbackloop.events import Alias, AnyEvent
 from feedbackloop.log import codec
-from feedbackloop.log.port import Entry, Frame, Offset, SpoolGap
+from feedbackloop.log.port import Entry, EventLog, Frame, Offset, SpoolGap, Stored
 from feedbackloop.log.size import refuse_larger
 
 NOON = datetime(2000, 1, 1, 12, tzinfo=UTC)
@@ -168,3 +168,57 @@ class MemorySpool:
             )
             self._arrived.notify_all()
             return None
+
+
+class MemoryStore:
+    """Objects in a dictionary. Share ``objects`` to be several processes."""
+
+    name = "memory"
+
+    def __init__(self, objects: dict[str, bytes] | None = None) -> None:
+        self.objects: dict[str, bytes] = {} if objects is None else objects
+        self._one_at_a_time = threading.Lock()
+        self.away = False
+        """Set to be unavailable for a while."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._check()
+        with self._one_at_a_time:
+            created = key not in self.objects
+            self.objects.setdefault(key, data)
+        return created
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
+        self._check()
+        found = self.objects.get(key)
+        end = None if length is None else start + length
+        return None if found is None else found[start:end]
+
+    def list(self, prefix: str) -> Sequence[Stored]:
+        self._check()
+        inside = prefix.rstrip("/") + "/" if prefix else ""
+        return sorted(Stored(k, len(v)) for k, v in self.objects.items() if k.startswith(inside))
+
+    def remove(self, key: str) -> None:
+        self._check()
+        self.objects.pop(key, None)
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("this store does not answer now")
+
+
+class AllPartitions:
+    """Sharing with nobody."""
+
+    def __init__(self, event_log: EventLog) -> None:
+        self._log = event_log
+
+    async def mine(self) -> Sequence[str]:
+        return await self._log.partitions()
+
+    async def reached(self, last: Offset) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass

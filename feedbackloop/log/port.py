@@ -8,6 +8,8 @@ import msgspec
 
 from feedbackloop.errors import RecordError
 from feedbackloop.events import Alias, AnyEvent
+from feedbackloop.log.archive import ArchiveFile, Chain, Place
+from feedbackloop.log.ledger import Decision, Ledger, Lineage
 
 
 class Offset(msgspec.Struct, frozen=True, order=True):
@@ -65,6 +67,8 @@ class EventLog(Protocol):
 
     def read(self, *, after: Offset) -> AsyncIterator[Entry]:
         """Yield what the partition of ``after`` holds now, from just past it, then stop.
+
+        ``after`` may be any place: none of an entry, too.
 
         Raises:
             LogUnavailable: If entries after the offset were already removed by retention:
@@ -233,4 +237,155 @@ class Spool(Protocol):
 
     def close(self) -> None:
         """Write and sync what is queued, then end the writer thread. Safe to call twice."""
+        ...
+
+
+class Stored(msgspec.Struct, frozen=True, order=True):
+    """An object of a store: its key, and its size in bytes."""
+
+    key: str
+    size: int
+
+
+class Store(Protocol):
+    """Objects by key, each written once and whole: a folder, or an object store.
+
+    A key is a relative path of plain parts. Blocking; safe to call from several threads and
+    processes. Promises, held by ``tests/contracts/test_store.py``:
+
+    - However many create one key, at once or after a crash, it has one content for ever: that of
+      the one who was told True. Whoever is not told, because the answer was lost, may be that one.
+    - An object is durable, whole and listed once ``create`` has returned, and never seen in part.
+    - Only ``remove`` takes an object away.
+
+    All of it raises ``StoreUnavailable`` if the store does not answer; the call may be repeated.
+    """
+
+    @property
+    def name(self) -> str:
+        """Say where it is, for people: without any secret."""
+        ...
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store ``data`` unless there is an object of that key; say whether it was stored."""
+        ...
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
+        """Return an object, or ``length`` bytes of it from ``start`` on; None if it is not there.
+
+        A range has to begin within the object; one that reaches past its end is cut there.
+        """
+        ...
+
+    def list(self, prefix: str) -> Sequence[Stored]:
+        """Return the objects whose key begins with the folder ``prefix`` (or all), by key."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Take an object away; no error if it is not there."""
+        ...
+
+
+class Draft(Protocol):
+    """Entries on their way into one file of the archive."""
+
+    place: Place
+    entries: int
+    """Of the log, repeats counted."""
+    rows: int
+    unreadable: int
+    end: int
+    """Position of the last entry taken; just before the start if there is none."""
+    last: str
+    """Digest of that entry's bytes."""
+    first_at: datetime | None
+    """Earliest time of an event in it."""
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes of memory it takes."""
+        ...
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Take entries in, which follow on those before; repeats are left out."""
+        ...
+
+    def finish(self, *, written_at: datetime) -> bytes:
+        """Return the whole file; nothing may be added any more. Twice is once."""
+        ...
+
+    def following(self) -> "Draft":
+        """Begin the file after this one, once this one is published."""
+        ...
+
+
+class Archive(Protocol):
+    """The log's entries in files, for as long as anybody wants them. Blocking.
+
+    Which files there are, and which of them count, is for ``log/archive.py`` to say.
+    All of it raises ``StoreUnavailable`` if the store does not answer, and ``ArchiveDamaged`` if a
+    file is not what it says.
+    """
+
+    def lineages(self) -> Sequence[Lineage]:
+        """Return what there are files of, sorted."""
+        ...
+
+    def ledger(self) -> Ledger:
+        """Return every decision."""
+        ...
+
+    def decide(self, known: Ledger, decision: Decision) -> bool:
+        """Write a decision down; False if somebody decided something that is not in ``known``."""
+        ...
+
+    def chain(self, lineage: Lineage, decided: Ledger) -> Chain:
+        """Return what is archived of a lineage."""
+        ...
+
+    def draft(self, archived: Chain) -> Draft:
+        """Begin the file that comes next."""
+        ...
+
+    def publish(self, place: Place, data: bytes) -> bool:
+        """Store a file; False if somebody has stored one that starts there."""
+        ...
+
+    def seal(self, files: Sequence[ArchiveFile], *, sealed_at: datetime) -> bool:
+        """Store one file that holds a run of fresh ones; False if somebody has done so."""
+        ...
+
+    def remove(self, file: ArchiveFile) -> None:
+        """Take a file away."""
+        ...
+
+    def check(self, file: ArchiveFile) -> None:
+        """Read a file whole, and hold its rows against what it says of itself."""
+        ...
+
+    def entries(self, file: ArchiveFile) -> Iterator[Entry]:
+        """Yield the entries that a file holds, in order, as the log had them."""
+        ...
+
+
+class Sharing(Protocol):
+    """Which partitions this process takes care of, of those that several archive together.
+
+    It spares work that would be done twice; that nothing is counted twice does not rest on it.
+    """
+
+    async def mine(self) -> Sequence[str]:
+        """Name this process' partitions now, sorted.
+
+        Raises:
+            LogUnavailable: If nobody can say now.
+        """
+        ...
+
+    async def reached(self, last: Offset) -> None:
+        """Tell whoever watches how far a partition is archived; never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Leave this process' partitions to others. Safe to call twice."""
         ...

@@ -8,7 +8,15 @@ import msgspec
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log import segment
 from feedbackloop.log.disk import Disk
-from feedbackloop.log.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Damage, Kind, RawFrame, scan
+from feedbackloop.log.frames import (
+    HEADER_BYTES,
+    MAGIC,
+    MAX_PAYLOAD_BYTES,
+    Damage,
+    Kind,
+    RawFrame,
+    scan,
+)
 from feedbackloop.log.port import Frame, SpoolGap
 
 _CHUNK_BYTES = 2**20
@@ -65,20 +73,31 @@ def _segment(
         return
     expected = header.first_seq
     start = max(segment.HEADER_BYTES, after - header.base)
-    damaged = False
+    damaged, within = False, _is_within(disk, name, start)
     for found in _frames(disk, name, start, sealed=following is not None):
         if isinstance(found, Damage):
-            damaged = True
+            # The rest of a frame that we began to read in its middle is none.
+            damaged = not within
             continue
+        within = False
         position = header.base + found.start
         if damaged and found.seq > expected:
-            yield _gap(header.producer, position, expected, found.seq - 1, found.at_ns)
+            # In front of the frame, and past the one before it: places grow strictly.
+            yield _gap(header.producer, position - 1, expected, found.seq - 1, found.at_ns)
         damaged = False
         expected = max(expected, _last_seq(found) + 1)
         if position > after:
             yield _entry(header.producer, position, found)
+    if following is not None and name not in disk.names():
+        # Retention overtook us: nobody knows whether the end that we saw was its end.
+        raise LogUnavailable(f"segment {name} was removed while it was read")
     if damaged and following is not None:
         yield from _lost_tail(disk, name, header, expected, following)
+
+
+def _is_within(disk: Disk, name: str, start: int) -> bool:
+    """Say whether no frame begins at a place, so that it lies within one."""
+    return start > segment.HEADER_BYTES and disk.read(name, start, len(MAGIC)) != MAGIC
 
 
 def _opening(disk: Disk, name: str, following: str | None) -> segment.SegmentHeader | None:

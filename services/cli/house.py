@@ -30,7 +30,7 @@ def up(
     foreground: Annotated[bool, typer.Option(help="Stay, for containers.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start vLLM, sidecar and scheduler on this machine, and leave them running."""
+    """Start vLLM, sidecar, scheduler and archiver on this machine, and leave them running."""
     with explained():
         _set(model, alias)
         settings = load()
@@ -123,7 +123,9 @@ def _set(model: str, alias: str) -> None:
         os.environ["FEEDBACKLOOP_VLLM__MODEL"] = str(path.resolve()) if path.exists() else model
     if not given.aliases:
         os.environ[f"FEEDBACKLOOP_ALIASES__{alias.upper()}__BASE"] = given.vllm.served_name
-    binds = (given.sidecar.bind, given.sidecar.admin_bind, given.scheduler.bind)
+    binds = [given.sidecar.bind, given.sidecar.admin_bind, given.scheduler.bind]
+    if given.archiver.enabled:
+        binds.append(given.archiver.bind)
     alone = all(addresses.is_loopback(addresses.split(bind)[0]) for bind in binds)
     if alone and "required" not in given.keys.model_fields_set:
         # Nobody else can call, and nobody asked for keys.
@@ -143,7 +145,10 @@ def _check(settings: Settings, alias: str) -> None:
     if alias not in settings.aliases:
         known = ", ".join(sorted(settings.aliases))
         raise SettingsError(f"--alias {alias}: the settings name {known}")
-    for section, field in (("sidecar", "bind"), ("sidecar", "admin_bind"), ("scheduler", "bind")):
+    binds = [("sidecar", "bind"), ("sidecar", "admin_bind"), ("scheduler", "bind")]
+    if settings.archiver.enabled:
+        binds.append(("archiver", "bind"))
+    for section, field in binds:
         setting = f"FEEDBACKLOOP_{section}__{field}".upper()
         addresses.listen(setting, getattr(getattr(settings, section), field)).close()
 
@@ -168,6 +173,8 @@ def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> N
         "vLLM and sidecar": f"http://{settings.sidecar.admin_bind}/readyz",
         "scheduler": f"http://{settings.scheduler.bind}/readyz",
     }
+    if settings.archiver.enabled:
+        urls["archiver"] = f"http://{settings.archiver.bind}/readyz"
     deadline = time.monotonic() + _START_SECONDS
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as progress:

@@ -1,5 +1,6 @@
 """What any event log promises."""
 
+import contextlib
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -101,6 +102,20 @@ async def test_reading_resumes_just_past_an_offset(event_log: EventLog) -> None:
 
     assert isinstance(entry.event, CompletionServed)
     assert entry.event.completion_id == "c2"
+
+
+async def test_reading_from_between_two_entries_begins_with_the_second(
+    event_log: EventLog, start: Offset
+) -> None:
+    """An archive looks whether its last entry is still the one that it was."""
+    offsets = await many(event_log, 3)
+
+    for number, offset in enumerate(offsets):
+        before = Offset(start.partition, offset.position - 1)
+        found = await entries(event_log, after=before)
+
+        assert [entry.offset for entry in found] == offsets[number:]
+        assert isinstance(found[0].event, CompletionServed)
 
 
 async def test_offsets_grow_and_reading_gives_them_back(event_log: EventLog, start: Offset) -> None:
@@ -231,6 +246,22 @@ class TestRetention:
         with pytest.raises(LogUnavailable, match="removed"):
             await entries(event_log, after=offsets[0])
 
+    async def test_a_reader_that_is_overtaken_is_told(
+        self, event_log: EventLog, start: Offset
+    ) -> None:
+        """Retention may remove what a slow reader is just coming to."""
+        offsets = await many(event_log, 300)
+        reader = aiter(event_log.read(after=start))
+        await anext(reader)
+
+        await event_log.truncate(before=offsets[-1])
+
+        read = [offsets[0]]
+        with contextlib.suppress(LogUnavailable):
+            while (entry := await anext(reader, None)) is not None:
+                read.append(entry.offset)
+        assert read == offsets[: len(read)]
+
     async def test_a_reader_that_missed_nothing_reads_on(self, event_log: EventLog) -> None:
         """Retention behind it is none of its business."""
         offsets = await many(event_log, 40)
@@ -310,6 +341,23 @@ async def test_what_cannot_be_read_is_yielded_with_its_error(tmp_path: Path) -> 
 
     assert isinstance(entry.event, MalformedEvent)
     assert "event_id" in str(entry.event)
+    await log.close()
+
+
+async def test_damage_in_the_middle_has_a_place_of_its_own(tmp_path: Path) -> None:
+    """Whoever finishes the place of a loss goes on with what stands behind it."""
+    log = segment_log(tmp_path).log
+    offsets = await log.append([a_completion(f"c{n}") for n in range(3)])
+    (file,) = (tmp_path / EVENTS / "p").glob("*.seg")
+    raw = bytearray(file.read_bytes())
+    raw[offsets[1].position - int(file.stem) + 40] ^= 1
+    file.write_bytes(raw)
+
+    first, lost, last = await entries(log, Offset("p", -1))
+
+    assert isinstance(lost.event, MalformedEvent)
+    assert first.offset < lost.offset < last.offset
+    assert await entries(log, after=lost.offset) == [last]
     await log.close()
 
 

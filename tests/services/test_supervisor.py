@@ -227,7 +227,7 @@ def test_vllm_listens_on_a_socket_behind_the_guard_and_nowhere_else(
     monkeypatch.setenv("FEEDBACKLOOP_HOME", str(tmp_path))
     monkeypatch.setenv("FEEDBACKLOOP_VLLM__MODEL", str(tmp_path))
 
-    vllm, sidecar, scheduler = specs(load())
+    vllm, sidecar, scheduler, archiver = specs(load())
 
     command = " ".join(vllm.command)
     assert f"--uds {tmp_path}/run/vllm.sock --middleware services.guard.Guard" in command
@@ -236,6 +236,15 @@ def test_vllm_listens_on_a_socket_behind_the_guard_and_nowhere_else(
     assert vllm.environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
     assert sidecar.environment["FEEDBACKLOOP_SIDECAR__UPSTREAM"].endswith("/run/vllm.sock")
     assert scheduler.environment["FEEDBACKLOOP_HOME"] == str(tmp_path)
+    assert archiver.environment["FEEDBACKLOOP_HOME"] == str(tmp_path)
+
+
+def test_whoever_wants_no_archive_gets_no_archiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small machine may have better things to do."""
+    monkeypatch.setenv("FEEDBACKLOOP_VLLM__MODEL", "some/model")
+    monkeypatch.setenv("FEEDBACKLOOP_ARCHIVER__ENABLED", "false")
+
+    assert [spec.name for spec in specs(load())] == ["vllm", "sidecar", "scheduler"]
 
 
 def test_a_models_hub_id_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

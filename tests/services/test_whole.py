@@ -42,7 +42,8 @@ class House:
     """A loop on this machine, started and asked by its own command."""
 
     def __init__(self, folder: Path) -> None:
-        self.bind, self.admin, self.scheduler = (f"127.0.0.1:{free_port()}" for _ in range(3))
+        addresses = [f"127.0.0.1:{free_port()}" for _ in range(4)]
+        self.bind, self.admin, self.scheduler, archiver = addresses
         self.home = folder / "home"
         self._model = make_base(folder / "base")
         settings = {
@@ -53,6 +54,7 @@ class House:
             "SCHEDULER__BIND": self.scheduler,
             "SCHEDULER__TICK_SECONDS": "0.5",
             "SCHEDULER__LEASE_SECONDS": "5",
+            "ARCHIVER__BIND": archiver,
             "VLLM__DTYPE": "float32",
             "VLLM__MAX_MODEL_LEN": "64",
             "LABELS__WATERMARK_SECONDS": "1",

@@ -1,0 +1,1 @@
+"""The archiver: the log's entries into files, each once."""

@@ -1,0 +1,165 @@
+"""Start and stop the archiver: ``python -m services.archiver``."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Generator
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+import uvicorn
+
+from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreUnavailable
+from feedbackloop.log.port import Store
+from services import addresses, telemetry, wiring
+from services.archiver.archivist import Archivist, Terms
+from services.archiver.keeper import Upkeep
+from services.archiver.probe import probe
+from services.archiver.routes import Health, make_app
+from services.archiver.runner import Pace, Runner
+from services.settings import Settings, load
+
+log = structlog.get_logger()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: it answers until the last file is published."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def upkeep(settings: Settings, *, everything: bool = False) -> Upkeep:
+    """Say how the settings want the archive to be looked after."""
+    return Upkeep(
+        sealed_bytes=settings.archiver.sealed_bytes,
+        grace_seconds=settings.archiver.grace_seconds,
+        keep_days=settings.archiver.keep_days or None,
+        everything=everything,
+    )
+
+
+def make_runner(settings: Settings, store: Store) -> Runner:
+    """Build everything that the archiver is made of."""
+    archiver = settings.archiver
+    event_log = wiring.open_log(settings, partition=None)
+    archive = wiring.open_archive(settings, store)
+    terms = Terms(file_bytes=archiver.file_bytes, rotate_seconds=archiver.rotate_seconds)
+
+    def archivist(partition: str) -> Archivist:
+        return Archivist(
+            partition,
+            event_log=event_log,
+            archive=archive,
+            terms=terms,
+            clock=time.monotonic,
+            now=now,
+        )
+
+    return Runner(
+        sharing=wiring.open_sharing(settings, event_log),
+        archive=archive,
+        archivist=archivist,
+        pace=Pace(
+            memory_bytes=archiver.memory_bytes,
+            poll_seconds=archiver.poll_seconds,
+            upkeep_seconds=archiver.upkeep_seconds,
+            upkeep=upkeep(settings),
+        ),
+        clock=time.monotonic,
+        now=now,
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM, then publish what was read."""
+    listener = addresses.listen("FEEDBACKLOOP_ARCHIVER__BIND", settings.archiver.bind)
+    store = wiring.open_store(settings)
+    health = Health(make_runner(settings, store))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = _server(health)
+    answering = asyncio.create_task(server.serve(sockets=[listener]))
+    _say_ready(listener)
+    try:
+        await _wait_for_store(store, health, stop, settings.archiver.poll_seconds)
+        await health.runner.run(stop)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(health.runner.drain(), settings.archiver.drain_seconds)
+    finally:
+        server.should_exit = True
+        await answering
+    log.info("stopped")
+
+
+async def _wait_for_store(
+    store: Store, health: Health, stop: asyncio.Event, seconds: float
+) -> None:
+    """Probe the store, for as long as it does not answer.
+
+    Raises:
+        SettingsError: If it cannot be used for an archive.
+    """
+    while not stop.is_set():
+        try:
+            await asyncio.to_thread(probe, store, secrets.token_hex(8))
+        except StoreUnavailable as error:
+            health.waiting_for = str(error)
+            log.warning("store_unavailable", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), seconds)
+        else:
+            health.waiting_for = None
+            log.info("archive", store=store.name)
+            return
+
+
+def _server(health: Health) -> _Server:
+    config = uvicorn.Config(
+        make_app(health),
+        log_level="warning",
+        log_config=None,
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    return _Server(config)
+
+
+def _say_ready(listener: socket.socket) -> None:
+    ready = {"ready": {"archiver": addresses.shown(listener)}}
+    sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the archiver; 0 after SIGTERM, 2 for wrong settings."""
+    telemetry.set_up_logs()
+    try:
+        settings = load()
+        asyncio.run(serve(settings))
+    except SettingsError as error:
+        log.error("settings", problem=str(error))  # noqa: TRY400  # a message, not a trace
+        return 2
+    except FeedbackLoopError as error:
+        log.error("stopped", problem=str(error))  # noqa: TRY400  # a message, not a trace
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
