@@ -16,6 +16,7 @@ FeedbackLoopError
         NotEnoughLabels
         TrainingDiverged
         AdapterRejected
+    QueryFailed             a question to the archive is wrong, or asks for too much: ask another
     ArchiveDamaged          a file is not what it says: count nothing of it, tell the operator
     StaleEpoch              somebody newer decided meanwhile: read again, decide again
 """
@@ -144,6 +145,10 @@ class AdapterRejected(RunError):
         self.release = release
         self.reason = reason
         super().__init__(f"{release}: {reason}")
+
+
+class QueryFailed(FeedbackLoopError):
+    """A query cannot be answered; the message is the database's."""
 
 
 class ArchiveDamaged(FeedbackLoopError):

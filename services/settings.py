@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from feedbackloop.errors import SettingsError
 from services.sections.access import Keys, Limits, Oidc
-from services.sections.archive import Archiver, FolderArchive, ObjectArchive
+from services.sections.archive import Archiver, FolderArchive, ObjectArchive, Sql
 from services.sections.learning import Canary, Dataset, Gate, Labels, Scheduler, Training
 from services.sections.log import KafkaLog, MemoryLog, SegmentLog
 from services.sections.serving import AliasSettings, Retries, Sidecar, Vllm
@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     log: Annotated[SegmentLog | KafkaLog | MemoryLog, Field(discriminator="kind")] = SegmentLog()
     archive: Annotated[FolderArchive | ObjectArchive, Field(discriminator="kind")] = FolderArchive()
     archiver: Archiver = Archiver()
+    sql: Sql = Sql()
     keys: Keys = Keys()
     limits: Limits = Limits()
     oidc: Oidc = Oidc()

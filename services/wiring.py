@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from feedbackloop.errors import SettingsError
 from feedbackloop.evaluation.port import Evaluator
 from feedbackloop.evaluation.suite import Problem, Suite
 from feedbackloop.events import RunId
+from feedbackloop.log.archive import ArchiveFile
 from feedbackloop.log.port import Archive, EventLog, ReleaseTopic, Sharing, Spool, Store
 from feedbackloop.promotion.port import Adapters, Releases
 from feedbackloop.serving.port import PolicyServer
@@ -28,6 +30,7 @@ from services.sections.log import KafkaLog, MemoryLog, SegmentLog
 from services.settings import Settings
 
 if TYPE_CHECKING:
+    from feedbackloop.log.duckdb import ArchiveViews
     from feedbackloop.log.kafka_client import Cluster
     from feedbackloop.log.kafka_topics import TopicState
     from feedbackloop.log.kafka_writer import Terms as KafkaTerms
@@ -102,6 +105,37 @@ def open_archive(settings: Settings, store: Store) -> Archive:
     from feedbackloop.log.parquet import ParquetArchive
 
     return ParquetArchive(store, topic=EVENTS, window_entries=settings.archiver.window_entries)
+
+
+def open_archive_at(settings: Settings, place: str) -> Archive:
+    """Open another archive: a folder, or a bucket that answers to the same options."""
+    if "://" not in place:
+        from feedbackloop.log.filesystem import FolderStore
+
+        return open_archive(settings, FolderStore(Path(place)))
+    from feedbackloop.log.obstore import ObjectStore
+
+    options = settings.archive.options() if isinstance(settings.archive, ObjectArchive) else {}
+    return open_archive(settings, ObjectStore(place, options))
+
+
+def open_views(settings: Settings, store: Store, files: Sequence[ArchiveFile]) -> "ArchiveViews":
+    """Open files of the archive as tables, the labels among them."""
+    from feedbackloop.dataset.duckdb import create_labels
+    from feedbackloop.log.duckdb import ArchiveViews
+
+    root = None
+    if isinstance(settings.archive, FolderArchive):
+        root = (settings.archive.path or settings.home / "archive").resolve()
+    views = ArchiveViews(
+        store,
+        files,
+        root=root,
+        memory_bytes=settings.sql.memory_bytes,
+        scratch=settings.home / "run" / "duckdb",
+    )
+    create_labels(views.connection)
+    return views
 
 
 def open_sharing(settings: Settings, event_log: EventLog) -> Sharing:

@@ -2,5 +2,5 @@
 
 In: labelled completions of one window.
 Out: a snapshot: rows, held-out rows, manifest, content hash.
-Edges: filesystem.
+Edges: filesystem, duckdb.
 """

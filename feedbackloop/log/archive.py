@@ -17,6 +17,7 @@ lineage, once an operator has said so in the ledger.
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from enum import StrEnum
+from hashlib import sha256
 
 import msgspec
 
@@ -26,6 +27,8 @@ FORMAT = 1
 """Of files. Grows when a reader of the format before would misunderstand one."""
 
 SUFFIX = ".parquet"
+_DIGEST_BYTES = 16
+_MODULUS = 2**128
 
 
 class Level(StrEnum):
@@ -286,9 +289,32 @@ def sealed(
     return place, contents
 
 
+def digest(raw: bytes) -> bytes:
+    """Name the bytes of an entry: 16 bytes."""
+    return sha256(raw).digest()[:_DIGEST_BYTES]
+
+
+def short(known: bytes) -> int:
+    """Make a signed 64-bit number of a digest, by which repeats are found."""
+    return int.from_bytes(known[:8], "big", signed=True)
+
+
+def weighed(known: bytes, position: int) -> int:
+    """Make one number of an entry's digest and its place, such that two cannot change places.
+
+    The digest of many rows is the sum of these, modulo 2 to the power of 128.
+    """
+    return int.from_bytes(known, "big") * (2 * position + 1)
+
+
+def shown(total: int) -> str:
+    """Write a sum of rows as a file's contents have it."""
+    return f"{total % _MODULUS:032x}"
+
+
 def added(digests: Iterable[str]) -> str:
     """Add digests of rows up: the sum does not depend on how rows are cut into files."""
-    return f"{sum(int(digest, 16) for digest in digests) % 2**128:032x}"
+    return shown(sum(int(one, 16) for one in digests))
 
 
 def _follows(file: ArchiveFile, other: ArchiveFile) -> bool:

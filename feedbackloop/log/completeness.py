@@ -76,8 +76,8 @@ class Numbers:
         low = bisect_right(self.lasts, first - 2)  # ends before first - 1: does not touch
         high = bisect_right(self.firsts, last + 1)
         if low < high:
-            at = self.times[low] if self.firsts[low] <= first else at
-            first = min(first, self.firsts[low])
+            # The lowest number's earliest time, so that the order of arrival does not matter.
+            first, at = min((first, at), (self.firsts[low], self.times[low]))
             last = max(last, self.lasts[high - 1])
         self.firsts[low:high] = [first]
         self.lasts[low:high] = [last]

@@ -4,8 +4,6 @@ import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from hashlib import sha256
-from struct import Struct
 from typing import Any
 
 import msgspec
@@ -22,24 +20,25 @@ from feedbackloop.log.archive import (
     Level,
     Place,
     chain,
+    digest,
     parse,
     sealed,
+    short,
+    shown,
+    weighed,
 )
 from feedbackloop.log.ledger import Decision, Ledger, Lineage
 from feedbackloop.log.parquet_rows import DICTIONARIES, SCHEMA, UNMEASURED, Row, table
 from feedbackloop.log.port import Entry, Offset, Store, Stored
+from feedbackloop.log.stored import StoredFile
 from feedbackloop.log.window import Window
 
 _KEY = b"feedbackloop"
 _ROW_GROUP_BYTES = 32 * 2**20
 _ROW_GROUP_ROWS = 65_536
-_TAIL_BYTES = 64 * 2**10
 _READ_ROWS = 4_096
 _READERS = 16
 _contents = msgspec.json.Decoder(Contents)
-_DIGEST_BYTES = 16
-_HASH = Struct(">q")
-_MODULUS = 2**128
 _STATISTICS = [name for name in SCHEMA.names if name not in UNMEASURED]
 
 
@@ -123,7 +122,7 @@ class ParquetDraft:
         self.entries += len(entries)
         self.rows += len(kept)
         self.end = entries[-1].offset.position
-        self.last = sha256(entries[-1].raw).hexdigest()[: 2 * _DIGEST_BYTES]
+        self.last = digest(entries[-1].raw).hex()
         times = [row.entry.event.at for row in kept if not isinstance(row.entry.event, RecordError)]
         self.first_at = min([*times, *_known(self.first_at)], default=None)
         self._last_at = max([*times, *_known(self._last_at)], default=None)
@@ -140,7 +139,7 @@ class ParquetDraft:
                 entries=self.entries,
                 rows=self.rows,
                 unreadable=self.unreadable,
-                digest=f"{self._digest % _MODULUS:032x}",
+                digest=shown(self._digest),
                 last=self.last,
                 first_at=self.first_at,
                 last_at=self._last_at,
@@ -154,14 +153,14 @@ class ParquetDraft:
         return ParquetDraft(place, topic=self._topic, window=self._window)
 
     def _row(self, entry: Entry) -> Row | None:
-        known = sha256(entry.raw).digest()[:_DIGEST_BYTES]
-        number: int = _HASH.unpack_from(known)[0]
+        known = digest(entry.raw)
+        number = short(known)
         event = entry.event
         if isinstance(event, RecordError):
             self.unreadable += 1
         elif not self._window.keeps(event.event_id, number):
             return None
-        self._digest += _weighed(known, entry.offset.position)
+        self._digest += weighed(known, entry.offset.position)
         return Row(entry, number)
 
 
@@ -226,12 +225,15 @@ class ParquetArchive:
     def check(self, file: ArchiveFile) -> None:
         _check(file.place.key, self._open(file.place.key, file.size), file.contents)
 
+    def rows(self, file: ArchiveFile) -> Iterator[tuple[int, bytes]]:
+        for batch in self._batches(file, ["position", "raw", "bytes"]):
+            yield from _raws(batch)
+
     def entries(self, file: ArchiveFile) -> Iterator[Entry]:
         partition = file.place.lineage.partition
-        for batch in self._batches(file, ["position", "raw", "bytes"]):
-            for position, raw in _raws(batch):
-                offset = Offset(partition, position)
-                yield Entry(offset=offset, event=codec.read(raw), raw=raw)
+        for position, raw in self.rows(file):
+            offset = Offset(partition, position)
+            yield Entry(offset=offset, event=codec.read(raw), raw=raw)
 
     def _files(self, lineage: Lineage) -> list[ArchiveFile]:
         listed: list[tuple[Place, Stored]] = []
@@ -269,7 +271,7 @@ class ParquetArchive:
         return contents
 
     def _open(self, key: str, size: int) -> Any:  # noqa: ANN401  # pyarrow has no types
-        file = pa.PythonFile(_StoredFile(self._store, key, size), mode="r")
+        file = pa.PythonFile(StoredFile(self._store, key, size), mode="r")
         return pq.ParquetFile(file, pre_buffer=True, page_checksum_verification=True)
 
     def _batches(self, file: ArchiveFile, columns: Sequence[str]) -> Iterator[Any]:
@@ -292,51 +294,6 @@ class ParquetArchive:
         return kept[-self._window_entries :] if self._window_entries else []
 
 
-class _StoredFile(io.RawIOBase):
-    """An object of a store as a file that can be read from anywhere; its end is fetched once."""
-
-    def __init__(self, store: Store, key: str, size: int) -> None:
-        self._store = store
-        self._key = key
-        self._size = size
-        self._at = 0
-        self._tail_start = max(0, size - _TAIL_BYTES)
-        self._tail: bytes | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = base + offset
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self._size if size is None or size < 0 else min(self._at + size, self._size)
-        data = self._range(self._at, end) if end > self._at else b""
-        self._at += len(data)
-        return data
-
-    def _range(self, start: int, end: int) -> bytes:
-        if start < self._tail_start:
-            return self._fetch(start, end)
-        if self._tail is None:
-            self._tail = self._fetch(self._tail_start, self._size)
-        return self._tail[start - self._tail_start : end - self._tail_start]
-
-    def _fetch(self, start: int, end: int) -> bytes:
-        data = self._store.read(self._key, start=start, length=end - start)
-        if data is None:
-            raise FileNotFoundError(self._key)
-        return data
-
-
 def _conformed(batch: Any) -> pa.Table:  # noqa: ANN401  # pyarrow has no types
     """Give rows of an older file the columns of today."""
     names = set(batch.schema.names)
@@ -355,11 +312,6 @@ def _known(value: datetime | None) -> list[datetime]:
     return [] if value is None else [value]
 
 
-def _weighed(digest: bytes, position: int) -> int:
-    """Make one number of a row's bytes and place, such that two rows cannot change places."""
-    return int.from_bytes(digest, "big") * (2 * position + 1)
-
-
 def _raws(batch: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401  # pyarrow has no types
     columns = {name: batch.column(name) for name in batch.schema.names}
     texts = columns["raw"].cast(pa.binary()).to_pylist()
@@ -374,18 +326,18 @@ def _check(key: str, opened: Any, contents: Contents) -> None:  # noqa: ANN401  
     Raises:
         ArchiveDamaged: If they differ, or cannot be read.
     """
-    digest, rows, last = 0, 0, contents.start - 1
+    total, rows, last = 0, 0, contents.start - 1
     try:
         # Every column: each of its pages has a checksum.
         for batch in opened.iter_batches(batch_size=_READ_ROWS):
             for position, raw in _raws(batch):
                 if not last < position <= contents.end:
                     raise ArchiveDamaged(key, f"position {position} is out of order")
-                digest += _weighed(sha256(raw).digest()[:_DIGEST_BYTES], position)
+                total += weighed(digest(raw), position)
                 rows, last = rows + 1, position
     except (pa.ArrowException, OSError) as error:
         raise ArchiveDamaged(key, f"it cannot be read: {error}") from error
     if rows != contents.rows:
         raise ArchiveDamaged(key, f"it has {rows} rows, and should have {contents.rows}")
-    if f"{digest % _MODULUS:032x}" != contents.digest:
+    if shown(total) != contents.digest:
         raise ArchiveDamaged(key, "its rows are not those that were written")

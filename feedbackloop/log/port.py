@@ -363,6 +363,10 @@ class Archive(Protocol):
         """Read a file whole, and hold its rows against what it says of itself."""
         ...
 
+    def rows(self, file: ArchiveFile) -> Iterator[tuple[int, bytes]]:
+        """Yield the position and the bytes of each entry that a file holds, in order."""
+        ...
+
     def entries(self, file: ArchiveFile) -> Iterator[Entry]:
         """Yield the entries that a file holds, in order, as the log had them."""
         ...

@@ -18,7 +18,7 @@ from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreUnavailab
 from feedbackloop.log.port import Store
 from services import addresses, telemetry, wiring
 from services.archiver.archivist import Archivist, Terms
-from services.archiver.keeper import Upkeep
+from services.archiver.keeper import upkeep
 from services.archiver.probe import probe
 from services.archiver.routes import Health, make_app
 from services.archiver.runner import Pace, Runner
@@ -38,16 +38,6 @@ class _Server(uvicorn.Server):
 def now() -> datetime:
     """Return the time, in UTC."""
     return datetime.now(UTC)
-
-
-def upkeep(settings: Settings, *, everything: bool = False) -> Upkeep:
-    """Say how the settings want the archive to be looked after."""
-    return Upkeep(
-        sealed_bytes=settings.archiver.sealed_bytes,
-        grace_seconds=settings.archiver.grace_seconds,
-        keep_days=settings.archiver.keep_days or None,
-        everything=everything,
-    )
 
 
 def make_runner(settings: Settings, store: Store) -> Runner:

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 import msgspec
-import structlog
 
 from feedbackloop.log.archive import Level, outlived, removable, runs_to_seal
 from feedbackloop.log.ledger import Lineage, Removed
 from feedbackloop.log.port import Archive
 from services import telemetry
-
-log = structlog.get_logger()
+from services.settings import Settings
 
 
 class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +26,16 @@ class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: float
     keep_days: int | None = None
     everything: bool = False
+
+
+def upkeep(settings: Settings, *, everything: bool = False) -> Upkeep:
+    """Say how the settings want the archive to be looked after."""
+    return Upkeep(
+        sealed_bytes=settings.archiver.sealed_bytes,
+        grace_seconds=settings.archiver.grace_seconds,
+        keep_days=settings.archiver.keep_days or None,
+        everything=everything,
+    )
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +76,7 @@ def _look_after(archive: Archive, lineage: Lineage, upkeep: Upkeep, now: datetim
         first_day = now.date() - timedelta(days=upkeep.keep_days)
         through = _retire(archive, lineage, first_day, now)
     removed, waiting = _clear(archive, lineage, upkeep, now)
-    done = Done(
+    return Done(
         lineage=lineage,
         sealed=sealed,
         sealed_files=files,
@@ -76,9 +84,6 @@ def _look_after(archive: Archive, lineage: Lineage, upkeep: Upkeep, now: datetim
         removed=removed,
         waiting=waiting,
     )
-    if sealed or removed or through is not None:
-        log.info("archive_upkeep", **msgspec.to_builtins(done))
-    return done
 
 
 def _seal(archive: Archive, lineage: Lineage, upkeep: Upkeep, now: datetime) -> tuple[int, int]:

@@ -145,7 +145,11 @@ class Runner:
 
     def _upkeep_of_mine(self) -> int:
         mine = [one for one in self._archive.lineages() if one.partition in self._archivists]
-        return len(look_after(self._archive, mine, self._pace.upkeep, now=self._now()))
+        done = look_after(self._archive, mine, self._pace.upkeep, now=self._now())
+        for one in done:
+            if one.sealed or one.removed or one.retired_through is not None:
+                log.info("archive_upkeep", **msgspec.to_builtins(one))
+        return len(done)
 
     async def _guarded(self, partition: str, work: Awaitable[int]) -> int:
         """Do something for one partition; if it fails, leave the partition alone for a while."""

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from hashlib import sha256
 
 import msgspec
 
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log import continuity
-from feedbackloop.log.archive import ArchiveFile, Chain
+from feedbackloop.log.archive import ArchiveFile, Chain, digest
 from feedbackloop.log.continuity import Break, LogState, Obstacle, Standing
 from feedbackloop.log.ledger import Decision, Ledger
 from feedbackloop.log.port import Archive, Entry, EventLog, Offset
@@ -118,12 +117,7 @@ async def _digest_at(event_log: EventLog, last: Offset, beginning: int) -> str |
         raise
     if entry is None or entry.offset != last:
         return _REPLACED
-    return digest(entry.raw)
-
-
-def digest(raw: bytes) -> str:
-    """Name an entry's bytes as a file's contents name its last one's."""
-    return sha256(raw).hexdigest()[:32]
+    return digest(entry.raw).hex()
 
 
 async def _following(event_log: EventLog, after: Offset) -> Entry | None:

@@ -6,6 +6,7 @@ import typer
 
 import feedbackloop
 from services.cli import (
+    archive,
     artefacts,
     data,
     demo,
@@ -16,6 +17,7 @@ from services.cli import (
     reference,
     releases,
     runs,
+    sql,
     topics,
 )
 from services.cli.output import out
@@ -37,6 +39,8 @@ app.add_typer(runs.app, name="run")
 app.add_typer(releases.app, name="release")
 app.add_typer(data.dataset_app, name="dataset")
 app.add_typer(data.log_app, name="log")
+app.add_typer(archive.app, name="archive")
+app.command("sql")(sql.sql)
 app.add_typer(topics.topics_app, name="topics")
 app.add_typer(keys.app, name="keys")
 app.add_typer(gate.app, name="gate")

@@ -48,6 +48,13 @@ class ObjectArchive(Section):
         return {name: value for name, value in found.items() if value}
 
 
+class Sql(Section):
+    """How the archive is asked: ``feedbackloop sql``."""
+
+    memory_bytes: Annotated[int, Field(ge=2**26)] = 2**30
+    """What a query may use of memory; beyond it, it goes to a folder in the home folder."""
+
+
 class Archiver(Section):
     """The process that writes the archive."""
 
