@@ -12,13 +12,13 @@ from demo.world import Question
 
 NAME = "demo-capability"
 MARGIN = 0.03
-ITEMS_EACH = 300
+ITEMS_EACH = 200
 
 
 def write(folder: Path, *, seed: int, items_each: int = ITEMS_EACH) -> Path:
     """Write the suite into ``folder`` and return its YAML file.
 
-    The questions are held out from traffic. With some 1,000 of them, of which a few in a hundred
+    The questions are held out from traffic. With some 750 of them, of which a few in a hundred
     change sides, a loss of the margin's three points is far outside of chance (docs/demo.md).
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -192,6 +192,8 @@ def vllm_command(settings: Settings, socket: str) -> tuple[str, ...]:
         *("--max-lora-rank", str(vllm.max_lora_rank)),
         *("--max-model-len", str(vllm.max_model_len), "--dtype", vllm.dtype),
         *("--disable-fastapi-docs", "--shutdown-timeout", "20"),
+        # The sidecar counts and records every request: vLLM need not write a line for each.
+        "--disable-uvicorn-access-log",
         *eager,
         *vllm.arguments,
     )

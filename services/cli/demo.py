@@ -25,7 +25,7 @@ _SETTLE_SECONDS = 60.0
 def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
     seed: Annotated[int, typer.Option(help="Of the model and of the people.")] = 0,
-    first_answers: Annotated[int, typer.Option(help="Questions that people begin with.")] = 6_000,
+    first_answers: Annotated[int, typer.Option(help="Questions that people ask at most.")] = 8_000,
     kills: Annotated[
         int, typer.Option(help="kill -9 so often, until the canary: sidecar, scheduler, trainer.")
     ] = 0,
@@ -68,14 +68,16 @@ def _tell_the_story(one: Demo, *, first_answers: int, kills: int, seed: int) -> 
     _say("3/8 before", "what people think of the base, on questions that nobody trains on")
     before = one.people("measure", "before", "--seed", str(seed))
     one.people("record", "record", *one.probes())
-    _say("4/8 traffic", f"{first_answers} questions; thumbs, retries and copies come back")
+    _say("4/8 traffic", "people ask; thumbs, retries and copies come back, until a run is due")
     voted_at = datetime.now(UTC)
     killer = Killer(one.home, kills=kills, random=Random(seed))  # noqa: S311  # no secret
     with killer.at_work() if kills else nullcontext():
         count = ("--first-answers", str(first_answers))
-        one.people("traffic", "traffic", "--seed", str(seed), *count)
-        _say("5/8 a round", "the scheduler has noticed: snapshot, training, gate, canary, swap")
-        good = one.wait(("canary", *_ENDED))
+        with one.meanwhile("traffic", "traffic", "--seed", str(seed), *count) as asked:
+            good = one.wait(("train", *_ENDED))
+        asked()
+        _say("5/8 a round", "snapshot, training, gate; then canary and swap on live traffic")
+        good = one.wait(("canary", *_ENDED), run=good["run"])
     settle(one.home, seconds=_SETTLE_SECONDS)
     good, swap = _roll_out(one, good, seed=seed)
     _say("6/8 after", "the same questions again")

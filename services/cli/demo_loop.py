@@ -15,8 +15,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.errors import FeedbackLoopError, StateUnavailable
 from services import supervisor
+from services.cli.api import Api
 from services.cli.demo_report import Json, short
 from services.cli.output import out, telling
 from services.sections.learning import Canary, Labels, Training
@@ -26,8 +27,9 @@ CLOCK_SCALE = 200
 
 ALIAS = "assistant"
 _POLL_SECONDS = 0.5
-_RUN_SECONDS = 420.0
+_RUN_SECONDS = 900.0
 _WATCHERS = 16
+_GOODBYE_SECONDS = 90.0
 
 PROFILE = {
     "VLLM__DTYPE": "float32",
@@ -39,6 +41,7 @@ PROFILE = {
     "LABELS__WATERMARK_SECONDS": f"{Labels().watermark_seconds / CLOCK_SCALE:g}",
     "DATASET__HOLDOUT_SHARE": "0.2",
     "DATASET__MAX_RATIO": "1.0",
+    "TRAINING__MIN_PAIRS": "400",
     "TRAINING__MIN_MINORITY_LABELS": "100000",
     "TRAINING__REST_SECONDS": f"{Training().rest_seconds / CLOCK_SCALE:g}",
     "TRAINING__RECIPES": json.dumps(
@@ -48,8 +51,8 @@ PROFILE = {
     "CANARY__DWELL_SECONDS": f"{Canary().dwell_seconds / CLOCK_SCALE:g}",
     "CANARY__MATURITY_SECONDS": f"{Canary().maturity_seconds / CLOCK_SCALE:g}",
 }
-"""Ordinary settings. The waiting times are the defaults on the faster clock; a run waits for
-pairs, not for labels; the recipe suits so small a base; half of the people meet the canary."""
+"""Ordinary settings: the waiting times are the defaults on the faster clock, a run waits for pairs
+and not for labels, the recipe suits so small a base, and half of the people meet the canary."""
 
 
 class Demo:
@@ -70,6 +73,7 @@ class Demo:
             "HF_HUB_OFFLINE": "1",
         }
         self.ledgers: list[Json] = []
+        self._api = Api()
 
     def model(self) -> Json:
         """Make the base, or find it made."""
@@ -111,22 +115,23 @@ class Demo:
         """Let people do something for as long as the context lasts."""
         report, ledger = self._folder / f"{name}.json", self._folder / f"{name}.ledger.json"
         files = ("--out", str(report), "--ledger", str(ledger))
-        process = self._start("demo.users", mode, *self._where(), *files, *arguments)
+        command = (sys.executable, "-m", "demo.users", mode, *self._where(), *files, *arguments)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603  # as below
         try:
             yield lambda: self._read(report, ledger)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.wait(_GOODBYE_SECONDS)
 
     def events(self) -> Iterator[Json]:
         """Read the log, as anyone can."""
         for line in self.command("log", "export").splitlines():
             yield json.loads(line)["event"]
 
-    def runs(self) -> list[Json]:
-        """List the runs, newest first."""
-        found: list[Json] = json.loads(self.command("run", "list", "--json"))
-        return found
+    def runs(self, run: str | None) -> list[Json]:
+        """Return one run, or all of them, newest first."""
+        found: list[Json] = self._api.get("/api/runs")
+        return [one for one in found if run is None or one["run"] == run]
 
     def probes(self) -> tuple[str, ...]:
         """Return what those who watch a swap ask, and where they note what each release says."""
@@ -147,15 +152,12 @@ class Demo:
         stands = "no run was started"
         with telling("waiting for a run ...") as tell:
             while time.monotonic() < deadline:
-                found = [one for one in self.runs() if run is None or one["run"] == run]
-                if not found:
-                    stands = str(json.loads(self.command("plan", "--json"))["reason"])
-                else:
-                    one = found[-1]
-                    stands = f"{one['run']} is in {one['state']}: {one['reason']}"
-                    if one["state"] in states:
-                        out.print(f"    {stands}", markup=False)
-                        return one
+                with suppress(StateUnavailable):  # a scheduler that was killed is started again
+                    found = self.runs(run)
+                    stands = _stands(found[-1]) if found else self._due()
+                    if found and found[-1]["state"] in states:
+                        out.print(f"    {stands}", markup=False, soft_wrap=True)
+                        return found[-1]
                 tell(stands)
                 time.sleep(_POLL_SECONDS)
         raise FeedbackLoopError(f"not {' or '.join(states)} after {_RUN_SECONDS:.0f} s: {stands}")
@@ -170,6 +172,9 @@ class Demo:
             raise FeedbackLoopError(f"a loop is up in {self.home}: end it with `feedbackloop down`")
         shutil.rmtree(self.home, ignore_errors=True)
         (self._folder / "known.json").unlink(missing_ok=True)
+
+    def _due(self) -> str:
+        return str(self._api.get(f"/api/plan/{ALIAS}")["reason"])
 
     def _where(self) -> tuple[str, ...]:
         return ("--base-url", f"http://{self._port}/v1", "--model", ALIAS)
@@ -197,3 +202,7 @@ class Demo:
         if process.wait() != 0:
             raise FeedbackLoopError(f"{module} ended with {process.returncode}")
         return last
+
+
+def _stands(run: Json) -> str:
+    return f"{run['run']} is in {run['state']}: {run['reason']}"
