@@ -90,6 +90,16 @@ _OPENAI: Mapping[str, tuple[str, Schema]] = {
             "properties": {"prompt": {"type": ["string", "array", "null"]}},
         },
     ),
+    "/v1/responses": (
+        "Answer a talk. OpenAI's request; fields that are not named here are passed on.",
+        {
+            "required": ["model", "input"],
+            "properties": {
+                "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
+                "background": {"enum": [None, False], "description": "Not served here."},
+            },
+        },
+    ),
 }
 _PASSED_ON = ("Passed on to the model server as it is, and not recorded.", {"required": ["model"]})
 _FIELDS = {
