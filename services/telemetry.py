@@ -69,6 +69,14 @@ EPOCH = Gauge(
     "Epoch of the release document in force.",
     labelnames=["alias"],
 )
+CLIENTS_STALLED = Counter(
+    "feedbackloop_clients_stalled_total",
+    "Clients that were hung up on because they left their answer unread.",
+)
+UPSTREAM_CONNECTIONS = Counter(
+    "feedbackloop_upstream_connections_total",
+    "Connections opened to vLLM; far fewer than requests, or they are not used again.",
+)
 UPSTREAM_ERRORS = Counter(
     "feedbackloop_upstream_errors_total",
     "Requests that vLLM did not answer.",

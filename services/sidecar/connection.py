@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from feedbackloop.errors import RequestError
+from services import telemetry
 from services.sidecar import answers, wire
 from services.sidecar.body import too_large
 from services.sidecar.request import Request, Way, bad_request, head_too_large, too_slow
@@ -121,6 +122,8 @@ class Connection(asyncio.Protocol):
         """End what took too long: a request that does not come, an answer that is not read."""
         self.deadline = _NEVER
         if self._deaf or (self._current is not None and self._current.complete):
+            if not self._deaf:
+                telemetry.CLIENTS_STALLED.inc()
             self._transport.abort()
         elif self._arriving is not None:
             self._distrust(too_slow())
@@ -314,6 +317,7 @@ class Connection(asyncio.Protocol):
     def _distrust(self, error: RequestError) -> None:
         """Refuse what arrives, and read nothing more: where it ends is not known."""
         self._deaf = True
+        telemetry.REFUSED.labels(str(error.status)).inc()
         request, self._arriving = self._arriving or Request(), None
         if request is self._current:
             handler, self._handler = self._handler, None

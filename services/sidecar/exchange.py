@@ -271,12 +271,10 @@ class Exchange:
 
     def _lines(self, head: Head) -> bytes:
         """Write the reply's headers: vLLM's, but for those of its connection, and ours."""
-        dropped = _DROPPED | {
-            name.strip().lower()
-            for key, value in head.headers
-            if key == b"connection"
-            for name in value.split(b",")
-        }
+        dropped = _DROPPED
+        for name, value in head.headers:
+            if name == b"connection":
+                dropped = dropped | {named.strip().lower() for named in value.split(b",")}
         return wire.lines(h for h in head.headers if h[0] not in dropped) + self._own_lines()
 
     def _own_lines(self) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -154,9 +155,9 @@ class Recorder:
 
 
 def _settle(batch: _Batch, errors: Sequence[Exception | None]) -> None:
-    for kind, error in zip(batch.kinds, errors, strict=True):
-        _count(kind, error)
     batch.let_go()
+    for (kind, error), count in Counter(zip(batch.kinds, errors, strict=True)).items():
+        _count(kind, error, count)
 
 
 def _expire_batch(batch: _Batch) -> None:
@@ -165,12 +166,12 @@ def _expire_batch(batch: _Batch) -> None:
         telemetry.CAPTURE_LATE.inc(late)
 
 
-def _count(kind: str, error: Exception | None) -> None:
+def _count(kind: str, error: Exception | None, count: int = 1) -> None:
     recorded, shed = _COUNTERS[kind]
     if error is None:
-        recorded.inc()
+        recorded.inc(count)
     else:
-        shed.inc()
+        shed.inc(count)
         log.debug("record_shed", reason=str(error))
 
 

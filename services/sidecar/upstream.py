@@ -213,6 +213,7 @@ class Upstream:
         except (OSError, TimeoutError) as error:
             raise _refused("unreachable") from error
         self._links.add(link)
+        telemetry.UPSTREAM_CONNECTIONS.inc()
         return link
 
     def kept(self) -> Link | None:

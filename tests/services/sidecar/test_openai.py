@@ -1,5 +1,8 @@
 """The official client, unchanged."""
 
+import asyncio
+import json
+
 import pytest
 from openai import AsyncOpenAI, NotFoundError
 from openai.types.chat import ChatCompletionMessageParam
@@ -52,3 +55,27 @@ async def test_an_error_reads_well(openai: AsyncOpenAI) -> None:
             await openai.chat.completions.create(model="nobody", messages=MESSAGES)
 
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+
+
+@pytest.mark.parametrize("asked_first", [True, False])
+async def test_curl_shows_a_stream_as_it_comes(world: World, *, asked_first: bool) -> None:
+    """The first thing that anybody tries, with and without curl's ``Expect``."""
+    gate = asyncio.Event()
+    world.stub.says = [a_stream(a_chunk("a"), a_chunk("b") + DONE, gate=gate)]
+    body = json.dumps({"model": "assistant", "stream": True, "messages": MESSAGES})
+    expect = "expect: 100-continue" if asked_first else "expect:"
+
+    curl = await asyncio.create_subprocess_exec(
+        *("curl", "-sN", "--noproxy", "*", "--max-time", "20", "-d", body),
+        *("-H", "content-type: application/json", "-H", expect),
+        f"{world.url}/v1/chat/completions",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert curl.stdout is not None
+    first = await curl.stdout.readuntil(b"\n\n")
+    gate.set()
+    rest = await curl.stdout.read()
+
+    assert await curl.wait() == 0
+    assert first == a_chunk("a", "assistant")
+    assert rest == a_chunk("b", "assistant") + DONE

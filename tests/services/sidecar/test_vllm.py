@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 from pathlib import Path
 
+import aiohttp
 import httpx
 import pytest
 from openai import AsyncOpenAI
@@ -137,3 +139,23 @@ async def test_responses_carry_the_receipt_whole_and_streamed(url: str) -> None:
     assert stream.headers["x-request-id"].encode() in stream.content
     assert b'"model":"assistant"' in stream.content
     assert vote.status_code == 202
+
+
+async def test_vllms_own_benchmark_measures_us_as_it_would_vllm(url: str) -> None:
+    """``vllm bench serve`` reads streams, usage and times with this client."""
+    # Imported late: vLLM takes seconds, and this file is read by every run of the tests.
+    client = import_module("vllm.benchmarks.lib.endpoint_request_func")
+    asked = client.RequestFuncInput(
+        prompt="w1 w2 w3",
+        api_url=f"{url}/v1/chat/completions",
+        prompt_len=3,
+        output_len=8,
+        model="assistant",
+        ignore_eos=True,
+    )
+    async with aiohttp.ClientSession() as session:
+        told = await client.async_request_openai_chat_completions(asked, session)
+
+    assert told.success, told.error
+    assert told.output_tokens == 8
+    assert len(told.itl) > 0
