@@ -42,7 +42,7 @@ _KEEPALIVE_SECONDS = 75
 _KEYRING_SECONDS = 5.0
 # The forwarder's thread shares the interpreter with the event loop. Python lets it keep the lock
 # for 5 ms at a time by default: too long for a token to wait.
-_SWITCH_SECONDS = 0.0005
+_SWITCH_SECONDS = 0.0002
 
 
 class _Server(uvicorn.Server):

@@ -19,6 +19,7 @@ _KEEPALIVE_SECONDS = 4.0
 _SWEEP_SECONDS = 1.0
 _READ_OUT_SECONDS = 1.0
 _CONTROL_SECONDS = 5.0
+_LATE = 1.5  # times its time limit, after which a time-out says more of us than of vLLM
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,22 +200,38 @@ class Upstream:
         Raises:
             RequestError: 503 if that fails or takes too long.
         """
+        begun = self._loop.time()
         try:
-            async with asyncio.timeout(self._connect_seconds):
-                if self._socket is not None:
-                    _, link = await self._loop.create_unix_connection(self._link, self._socket)
-                else:
-                    _, link = await self._loop.create_connection(
-                        self._link,
-                        self._host,
-                        self._url.port or (443 if self._url.scheme == "https" else 80),
-                        ssl=ssl.create_default_context() if self._url.scheme == "https" else None,
-                    )
-        except (OSError, TimeoutError) as error:
+            link = await self._open()
+        except TimeoutError as error:
+            if self._loop.time() - begun < _LATE * self._connect_seconds:
+                raise _refused("unreachable") from error
+            # Not vLLM was late but we, on a machine that gave us no turn: ask once more.
+            link = await self._open_at_last()
+        except OSError as error:
             raise _refused("unreachable") from error
         self._links.add(link)
         telemetry.UPSTREAM_CONNECTIONS.inc()
         return link
+
+    async def _open_at_last(self) -> Link:
+        try:
+            return await self._open()
+        except (OSError, TimeoutError) as error:
+            raise _refused("unreachable") from error
+
+    async def _open(self) -> Link:
+        async with asyncio.timeout(self._connect_seconds):
+            if self._socket is not None:
+                _, link = await self._loop.create_unix_connection(self._link, self._socket)
+            else:
+                _, link = await self._loop.create_connection(
+                    self._link,
+                    self._host,
+                    self._url.port or (443 if self._url.scheme == "https" else 80),
+                    ssl=ssl.create_default_context() if self._url.scheme == "https" else None,
+                )
+            return link
 
     def kept(self) -> Link | None:
         """Take a connection that is open and idle, the youngest first; None if there is none."""

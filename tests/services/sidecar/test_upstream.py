@@ -1,6 +1,7 @@
 """The pool of connections to vLLM, over a real socket."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -139,3 +140,18 @@ def test_a_target_that_cannot_be_reached_at_all_is_a_wrong_setting(target: str) 
     """Known at the start, not at the first request."""
     with pytest.raises(SettingsError, match="FEEDBACKLOOP_SIDECAR__UPSTREAM"):
         Upstream(target, connect_seconds=1, idle_seconds=1)
+
+
+async def test_a_machine_that_gave_us_no_turn_is_no_fault_of_vllms(
+    tmp_path: Path, server: Server
+) -> None:
+    """When we wake up, the clock says time-out and the socket says connected: both at once."""
+    async with Upstream(f"unix:{tmp_path / 's'}", connect_seconds=0.02, idle_seconds=5) as one:
+        asking = asyncio.ensure_future(one.post("/x", b"{}", {}))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(0.1)  # noqa: ASYNC251  # the event loop gets no turn
+
+        answer = await asking
+
+    assert (answer.status, server.requests) == (200, 1)
