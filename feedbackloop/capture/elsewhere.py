@@ -6,9 +6,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from feedbackloop.capture import reply, responses
 from feedbackloop.capture.fields import explain
-from feedbackloop.capture.reply import Said, read
+from feedbackloop.capture.reply import Said
 from feedbackloop.errors import RequestError
+from feedbackloop.events import Endpoint
 
 _Word = Annotated[str, Meta(min_length=1, max_length=200)]
 _PROXY = "proxy"
@@ -19,7 +21,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         source: What served it, in your words.
-        request: The body of an OpenAI request, for chat or completions.
+        request: The body of an OpenAI request, for chat, completions or responses.
         response: The whole reply to it.
         user: Whom it was for, unless the request says it.
         conversation: Your name of the talk; otherwise its beginning names it.
@@ -39,6 +41,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class _Response(msgspec.Struct):
     id: str = ""
     created: int | None = None
+    created_at: float | None = None
 
 
 _told = msgspec.json.Decoder(Told)
@@ -81,11 +84,14 @@ def parse(body: bytes) -> Told:
     return told
 
 
-def answered(told: Told, *, now: datetime, lifetime: timedelta, skew: timedelta) -> Answered:
+def answered(
+    told: Told, endpoint: Endpoint, *, now: datetime, lifetime: timedelta, skew: timedelta
+) -> Answered:
     """Read the reply, and say when it was given.
 
     Args:
         told: What was told.
+        endpoint: Which of OpenAI's routes it is of.
         now: In UTC.
         lifetime: How old it may be: for older ones feedback is not accepted.
         skew: How far the teller's clock may be off.
@@ -94,7 +100,7 @@ def answered(told: Told, *, now: datetime, lifetime: timedelta, skew: timedelta)
         RequestError: 422 if there is no reply, or it is from another time.
     """
     raw = bytes(told.response)
-    said = read(raw, streamed=False)
+    said = (responses.read if endpoint == "responses" else reply.read)(raw, streamed=False)
     if not said.sound or not said.replies:
         raise _wrong(
             "response", "response: expected OpenAI's whole reply, with at least one choice"
@@ -117,10 +123,11 @@ def answered(told: Told, *, now: datetime, lifetime: timedelta, skew: timedelta)
 
 
 def _created(response: _Response) -> datetime:
-    if response.created is None:
+    created = response.created if response.created is not None else response.created_at
+    if created is None:
         raise _wrong("at", "at: expected, since the response does not say when it was created")
     try:
-        return datetime.fromtimestamp(response.created, UTC)
+        return datetime.fromtimestamp(created, UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise _wrong("response.created", "response.created: expected seconds since 1970") from error
 

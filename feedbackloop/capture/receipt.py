@@ -134,6 +134,15 @@ def check(
     return receipt
 
 
+def has_form(completion_id: CompletionId) -> bool:
+    """Say whether an id looks like one of ours, whoever signed it."""
+    try:
+        _bytes(completion_id)
+    except RequestError:
+        return False
+    return True
+
+
 def key_id(completion_id: CompletionId) -> str:
     """Name the receipt key that signed an id; unchecked, and empty if it has no form of ours."""
     try:

@@ -37,6 +37,7 @@ class _ChatRequest(_Request, kw_only=True):
 class _ResponsesRequest(_Request, kw_only=True):
     input: str | list[msgspec.Raw]
     background: bool | None = None
+    previous_response_id: str | None = None
 
 
 _responses = msgspec.json.Decoder(_ResponsesRequest)
@@ -54,6 +55,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         choices: How many choices the reply will have; 0 if that cannot be told.
         scores_prompt: The field that asks how likely the prompt is; empty if none does.
         cache_salt: vLLM's, if the client chose one.
+        continues: The id of the completion that vLLM is to go on from, if it is named.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     choices: int = 1
     scores_prompt: str = ""
     cache_salt: str | None = None
+    continues: str | None = None
 
 
 def read(body: bytes, endpoint: Endpoint) -> Asked:
@@ -102,7 +105,8 @@ def _response(body: bytes) -> Asked:
         )
     talk = responses.messages(msgspec.json.decode(body))
     turn = next((i for i, message in enumerate(talk) if message.get("role") == "user"), len(talk))
-    return _asked(request, talk[: turn + 1], prompts=1)
+    asked = _asked(request, talk[: turn + 1], prompts=1)
+    return msgspec.structs.replace(asked, continues=request.previous_response_id)
 
 
 def _asked(request: _Request, opening: tuple[JsonObject, ...], *, prompts: int) -> Asked:

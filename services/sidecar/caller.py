@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -108,6 +108,19 @@ class Identities:
                 code="completion_not_yours",
             )
         return said
+
+    def may_continue(self, who: Who, name: str) -> bool:
+        """Say whether somebody may go on from a completion: their tenant's, and not another's."""
+        if not receipt.has_form(CompletionId(name)):
+            return True
+        now = datetime.fromtimestamp(0, UTC)
+        try:
+            said = receipt.check(
+                CompletionId(name), self._keys(who.tenant), who.tenant, now=now, lifetime_seconds=0
+            )
+        except RequestError:
+            return False
+        return said.user is None or said.user == who.user
 
     def check_anyones(
         self, completion_id: CompletionId, user: str | None, *, now: datetime

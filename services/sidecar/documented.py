@@ -97,6 +97,7 @@ _OPENAI: Mapping[str, tuple[str, Schema]] = {
             "properties": {
                 "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
                 "background": {"enum": [None, False], "description": "Not served here."},
+                "previous_response_id": _STRING,
             },
         },
     ),

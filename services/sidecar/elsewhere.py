@@ -33,6 +33,13 @@ _NOTHING = msgspec.Raw(b"null")
 
 class _Kind(msgspec.Struct):
     messages: msgspec.Raw = _NOTHING
+    input: msgspec.Raw = _NOTHING
+
+    def endpoint(self) -> Endpoint:
+        """Say which of OpenAI's requests it is."""
+        if self.messages is not _NOTHING:
+            return "chat"
+        return "responses" if self.input is not _NOTHING else "completions"
 
 
 _kind = msgspec.json.Decoder(_Kind)
@@ -72,13 +79,14 @@ class Elsewhere:
         told = elsewhere.parse(body)
         now_ns = self._parts.clock()
         identities = self._parts.identities
+        endpoint, request = _asked(told)
         answered = elsewhere.answered(
             told,
+            endpoint,
             now=moment(now_ns),
             lifetime=timedelta(seconds=identities.lifetime_seconds),
             skew=timedelta(seconds=identities.skew_seconds),
         )
-        endpoint, request = _asked(told)
         headers = _headers(told, user)
         who = self._parts.entrance.enter(admitted, headers, request)
         alias = Alias(request.model)
@@ -172,9 +180,7 @@ def _asked(told: Told) -> tuple[Endpoint, Asked]:
     """Read the request; say which of OpenAI's it is."""
     body = bytes(told.request)
     try:
-        endpoint: Endpoint = (
-            "chat" if _kind.decode(body).messages is not _NOTHING else "completions"
-        )
+        endpoint = _kind.decode(body).endpoint()
         request = asked.read(body, endpoint)
     except msgspec.ValidationError as error:
         raise RequestError(

@@ -167,12 +167,22 @@ class Entrance:
         """Say for whom a completion is, if the caller may have it.
 
         Raises:
-            RequestError: 404 if the model is none of the tenant's, 429.
+            RequestError: 404 if the model, or the response to go on from, is none of the caller's;
+                429.
         """
         tenant = admitted.caller.tenant
         if not self.sees(tenant, Alias(asked.model)):
             raise _counted(no_model(asked.model))
         who = self._identities.identify(tenant, headers, asked)
+        if asked.continues is not None and not self._identities.may_continue(who, asked.continues):
+            raise _counted(
+                RequestError(
+                    f"the response {asked.continues!r} does not exist",
+                    status=404,
+                    param="previous_response_id",
+                    code="response_not_found",
+                )
+            )
         users = self._gates["completions"].user
         if users.per_minute and who.user is not None:
             admitted.charged(users.charge(f"{tenant}/{who.user}", self._clock()))

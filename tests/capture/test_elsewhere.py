@@ -26,7 +26,7 @@ BODY = {
 
 def read(**changed: Any) -> Answered:
     told = parse(encoded({k: v for k, v in (BODY | changed).items() if v is not None}))
-    return answered(told, now=NOON, lifetime=timedelta(days=30), skew=timedelta(minutes=5))
+    return answered(told, "chat", now=NOON, lifetime=timedelta(days=30), skew=timedelta(minutes=5))
 
 
 def test_a_reply_says_itself_when_it_was_given() -> None:
@@ -35,6 +35,17 @@ def test_a_reply_says_itself_when_it_was_given() -> None:
 
     assert (one.asked_at, one.ended_at) == (NOON - timedelta(minutes=1),) * 2
     assert (one.source_id, one.said.replies[0].text) == ("chatcmpl-theirs", "4")
+
+
+def test_a_response_of_the_newer_route_is_read_too() -> None:
+    """It says the same in other words."""
+    said = {"type": "message", "content": [{"type": "output_text", "text": "4"}]}
+    response = {"created_at": REPLY["created"], "status": "completed", "output": [said]}
+    told = parse(encoded(BODY | {"response": response}))
+
+    one = answered(told, "responses", now=NOON, lifetime=timedelta(days=30), skew=timedelta(0))
+
+    assert (one.asked_at, one.said.replies[0].text) == (NOON - timedelta(minutes=1), "4")
 
 
 def test_whoever_knows_better_says_when() -> None:

@@ -171,6 +171,24 @@ async def test_keys_tenants_and_limits_hold_for_it(tmp_path: Path) -> None:
     assert [event.tenant for event in events] == ["acme"]
 
 
+async def test_every_route_of_openais_can_be_told(world: World) -> None:
+    """Each id begins as its route's ids do."""
+    said = {"type": "message", "content": [{"type": "output_text", "text": "4"}]}
+    response = {"created_at": CREATED, "status": "completed", "output": [said]}
+    text = {"created": CREATED, "choices": [{"text": "4"}]}
+    bodies = (
+        told(),
+        told(request={"model": "assistant", "prompt": "2 + 2 ="}, response=text),
+        told(request={"model": "assistant", "input": "2 + 2?"}, response=response),
+    )
+
+    replies = [await world.client.post(RECORD, json=body) for body in bodies]
+
+    names = [reply.json()["completion_id"].split("-")[0].split("_")[0] for reply in replies]
+    assert names == ["chatcmpl", "cmpl", "resp"]
+    assert {event.replies[0].text for event in forwarded(world)} == {"4", "5"}  # type: ignore[union-attr]  # completions
+
+
 async def test_it_ended_when_its_source_says(world: World) -> None:
     """What a person does a second after the end is a person's doing."""
     at = moment(CREATED * 10**9)

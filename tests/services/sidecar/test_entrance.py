@@ -333,3 +333,28 @@ async def test_refusals_are_counted_by_why(tmp_path: Path) -> None:
 
     for reason, count in before.items():
         assert counted("feedbackloop_not_admitted_total", reason=reason) == count + 1
+
+
+@pytest.mark.parametrize(
+    ("tenant", "user", "status"),
+    [
+        ("acme", "ann", 200),
+        ("acme", "bob", 404),
+        ("acme", None, 404),
+        ("default", "ann", 404),
+    ],
+)
+async def test_nobody_goes_on_from_another_persons_response(
+    tmp_path: Path, tenant: str, user: str | None, status: int
+) -> None:
+    """vLLM would answer with what that person said before."""
+    ours, caller = a_key(tmp_path, "acme"), a_key(tmp_path, tenant)
+    ask = {"model": "assistant", "input": "hello"}
+    async with a_world(tmp_path, keys_required=True, tenants=TENANTS) as world:
+        first = await world.client.post("/v1/responses", json={**ask, "user": "ann"}, headers=ours)
+        more = {"previous_response_id": first.headers["x-request-id"], "user": user}
+        reply = await world.client.post("/v1/responses", json={**ask, **more}, headers=caller)
+
+    assert reply.status_code == status
+    assert status == 200 or reply.json()["error"]["param"] == "previous_response_id"
+    assert len(world.stub.requests) == (2 if status == 200 else 1)

@@ -16,6 +16,7 @@ from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi import checks
 
 from services.sidecar.app import make_admin
+from services.sidecar.proxy import ENDPOINTS
 from tests.services.asgi import serving
 from tests.services.sidecar.stub import HELLO, Said, World, a_world
 from tests.services.sidecar.test_entrance import a_key
@@ -91,6 +92,7 @@ async def test_the_public_listener_answers_as_documented(tmp_path: Path) -> None
         asked = await asyncio.to_thread(lambda: list(probed(schema, world.url, key, name)))
 
     assert {line.split()[1] for line in asked} == set(found["paths"])
+    assert set(found["paths"]) > set(ENDPOINTS)
 
 
 async def test_the_admin_listener_answers_as_documented(tmp_path: Path) -> None:
