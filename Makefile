@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 BENCH ?= $(HOME)/.cache/feedbackloop/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test up down check format test-kafka test-vllm bench lock clean
+.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-vllm bench lock clean
 
 help: ## list what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ check: setup ## format, lint, types, import rules: what CI runs first
 format: setup ## put every file into the one format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+test-browser: setup ## the snippet for web pages, in Chromium
+	@$(BIN)/pytest -m browser tests/services/sidecar/test_browser.py $(ARGS)
 
 test-kafka: setup ## what needs Apache Kafka: KAFKA_HOME=folder, or FEEDBACKLOOP_TEST_KAFKA=host:port
 	@$(BIN)/pytest -m kafka $(ARGS)

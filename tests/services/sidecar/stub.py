@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -47,6 +48,7 @@ class Said:
     """What the model server answers.
 
     Attributes:
+        pieces: Of the body; ``@id`` in them stands for the id that the sidecar gave.
         cut: Break the connection instead of ending the reply.
         gate: Wait for this before the last piece.
     """
@@ -108,20 +110,21 @@ class Stub:
                 body = await reader.readexactly(length)
                 self.requests.append((head.split(b" ")[1], head, body))
                 said = self.says.pop(0) if len(self.says) > 1 else self.says[0]
-                await self._answer(reader, writer, said)
+                name = re.search(rb"x-request-id: (\S+)", head)
+                await self._answer(reader, writer, said, name[1] if name else b"")
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
     async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: Said
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: Said, name: bytes
     ) -> None:
         writer.write(
             f"HTTP/1.1 {said.status} X\r\ncontent-type: {said.kind}\r\nconnection: x-hop\r\n"
             "x-hop: 1\r\nx-kept: 1\r\ntransfer-encoding: chunked\r\n\r\n".encode()
         )
-        for number, piece in enumerate(said.pieces):
+        for number, piece in enumerate(one.replace(b"@id", name) for one in said.pieces):
             if said.gate is not None and number == len(said.pieces) - 1:
                 await self._wait(reader, said.gate)
             writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
