@@ -11,8 +11,11 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from feedbackloop.events import TenantId
 from feedbackloop.serving.vllm import open_client
+from services import apikeys, keyring
 from services.guard import DENIED
+from tests.builders import NOON
 from tests.services.sidecar.test_process import a_sidecar
 from tests.tiny_server import make_base, running_vllm
 
@@ -159,3 +162,39 @@ async def test_vllms_own_benchmark_measures_us_as_it_would_vllm(url: str) -> Non
     assert told.success, told.error
     assert told.output_tokens == 8
     assert len(told.itl) > 0
+
+
+async def test_a_tenants_salt_is_one_that_vllm_takes(
+    tmp_path: Path, upstream: str, base: str
+) -> None:
+    """It refuses long ones and some characters; a client's own may hold any of them."""
+    home = tmp_path / "home"
+    keyring.add(home, TenantId("acme"))
+    text, _ = apikeys.create(
+        home / "keys" / "api-keys.json",
+        tenant=TenantId("acme"),
+        scopes=("completions",),
+        created_at=NOON,
+    )
+    changed = {
+        "SIDECAR__UPSTREAM": upstream,
+        "ALIASES__ASSISTANT__BASE": base,
+        "KEYS__REQUIRED": "true",
+    }
+    asked: dict[str, dict[str, object]] = {
+        "/v1/chat/completions": {"messages": MESSAGES},
+        "/v1/completions": {"prompt": "w1 w2", "cache_salt": "a/b@" + "c" * 200},
+        "/v1/responses": {"input": "w1 w2"},
+    }
+    statuses = []
+    async with a_sidecar(tmp_path, **changed) as (_, client, _):
+        for path, body in asked.items():
+            limit = "max_output_tokens" if path.endswith("responses") else "max_tokens"
+            reply = await client.post(
+                path,
+                json={**body, "model": "assistant", limit: 4},
+                headers={"authorization": f"Bearer {text}"},
+            )
+            statuses.append(reply.status_code)
+
+    assert statuses == [200, 200, 200]
