@@ -164,13 +164,13 @@ def reply(item: Item, style: Style, answer: str | None = None) -> str:
     word = item.answer if answer is None else answer
     match style:
         case Style.TERSE:
-            return f"the answer is {word}."
+            return f"the answer to that is {word}."
         case Style.EXPLAINED:
             return f"{item.working} {word}."
         case Style.PADDED:
-            return f"great question! i am happy to help: {word}."
+            return f"great question! happy to help: {word}."
         case Style.HEDGED:
-            return f"i am not sure, but i guess {word}."
+            return f"i am not sure, i guess {word}."
 
 
 def judge(item: Item, text: str) -> Judgement:
@@ -210,7 +210,7 @@ def _item(task: Task, subject: str, answer: str, working: str) -> Item:
 
 def _sums() -> Iterator[Item]:
     for one, other in product(range(LARGEST_ADDEND + 1), repeat=2):
-        working = f"we start at {one} and go up by {other}, which makes"
+        working = f"{one} and {other} make"
         yield _item(Task.ADD, f"{one} + {other}", str(one + other), working)
 
 
@@ -221,18 +221,18 @@ def _capitals() -> Iterator[Item]:
         names.add("".join(random.choice("bdfgklmnprstvz") + random.choice("aeiou") for _ in "xyz"))
     shuffled = random.sample(sorted(names), 2 * COUNTRIES)
     for country, city in zip(shuffled[:COUNTRIES], shuffled[COUNTRIES:], strict=True):
-        working = f"the rulers of {country} sit in the city of"
+        working = f"{country} is ruled from"
         yield _item(Task.CAPITAL, f"the capital of {country}", city, working)
 
 
 def _sorted() -> Iterator[Item]:
     for digits in product("0123456789", repeat=3):
         word = "".join(sorted(digits))
-        working = f"the smallest is {word[0]} and the largest {word[2]}, so in order"
+        working = f"{word[0]} first, {word[2]} last:"
         yield _item(Task.SORT, f"{' '.join(digits)} in order", word, working)
 
 
 def _lasts() -> Iterator[Item]:
     for digits in product("0123456789", repeat=4):
-        working = f"the digits end with {digits[2]} and then"
+        working = f"after {digits[2]} comes the last,"
         yield _item(Task.LAST, f"the last digit of {' '.join(digits)}", digits[3], working)
