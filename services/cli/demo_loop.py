@@ -45,7 +45,7 @@ PROFILE = {
     "TRAINING__MIN_MINORITY_LABELS": "100000",
     "TRAINING__REST_SECONDS": f"{Training().rest_seconds / CLOCK_SCALE:g}",
     "TRAINING__RECIPES": json.dumps(
-        {"dpo": {"learning_rate": 7e-4, "beta": 0.1, "epochs": 4, "nll_weight": 3.0}}
+        {"dpo": {"learning_rate": 1e-3, "beta": 0.1, "epochs": 6, "nll_weight": 3.0}}
     ),
     "CANARY__SHARES": "[0.5]",
     "CANARY__DWELL_SECONDS": f"{Canary().dwell_seconds / CLOCK_SCALE:g}",
