@@ -144,14 +144,17 @@ _MODES: dict[str, Callable[[People, Arguments, asyncio.Event], Awaitable[Report]
     "record": run_record,
     "watch": run_watch,
 }
+_UNTIL_TOLD = ("traffic", "watch")
+"""Modes that a signal ends in good order; the others just die of it."""
 
 
 async def run(arguments: Arguments) -> Report:
     """Run one mode against the loop, and report what was sent and what came of it."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    if arguments.mode in _UNTIL_TOLD:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
     begun = time.monotonic()
     async with people(
         arguments.base_url, model=arguments.model, in_flight=arguments.in_flight

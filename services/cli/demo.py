@@ -1,6 +1,7 @@
 """``feedbackloop demo``: the whole loop on this machine, with simulated people."""
 
 import json
+import signal
 import sys
 import time
 from contextlib import nullcontext, suppress
@@ -34,6 +35,8 @@ def demo(
 ) -> None:
     """Let simulated people make a small model better, and see a bad round refused."""
     began = time.monotonic()
+    # Told to end, it ends its loop too, as it does at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     one = Demo(folder, seed=seed)
     with explained():
         one.clear()

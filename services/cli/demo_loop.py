@@ -194,13 +194,19 @@ class Demo:
         process = self._start(module, *arguments)
         last: Json = {}
         assert process.stdout is not None  # noqa: S101  # asked for above
-        with telling(f"{module} ...") as tell:
-            for line in process.stdout:
-                with suppress(ValueError):
-                    last = json.loads(line)
-                    tell(f"{module}: {short(last)}")
-        if process.wait() != 0:
-            raise FeedbackLoopError(f"{module} ended with {process.returncode}")
+        try:
+            with telling(f"{module} ...") as tell:
+                for line in process.stdout:
+                    with suppress(ValueError):
+                        last = json.loads(line)
+                        tell(f"{module}: {short(last)}")
+        except BaseException:
+            process.terminate()  # nobody goes on asking when the demonstration was told to end
+            raise
+        finally:
+            code = process.wait(_GOODBYE_SECONDS)
+        if code != 0:
+            raise FeedbackLoopError(f"{module} ended with {code}")
         return last
 
 
