@@ -20,6 +20,8 @@ from tests.tiny_server import make_base
 
 pytestmark = pytest.mark.vllm
 _PEOPLE = 60
+_MIN_AGAINST = 20
+"""Votes against that begin a run: a quarter of ``_PEOPLE`` is too few, three quarters suffice."""
 _PATIENCE_SECONDS = 300
 
 
@@ -58,7 +60,7 @@ class House:
             "VLLM__DTYPE": "float32",
             "VLLM__MAX_MODEL_LEN": "64",
             "LABELS__WATERMARK_SECONDS": "1",
-            "TRAINING__MIN_MINORITY_LABELS": "20",
+            "TRAINING__MIN_MINORITY_LABELS": str(_MIN_AGAINST),
             "TRAINING__REST_SECONDS": "3600",
             "TRAINING__RECIPES": json.dumps({"kto": {"batch_size": 8, "micro_batch_size": 8}}),
         }
@@ -114,6 +116,15 @@ class House:
                 if b"services.trainer" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.add(pid)
         return found
+
+    def kills_a_trainer(self) -> bool:
+        """Say whether a step was running, and has been killed."""
+        killed = False
+        for pid in self.trainers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed = True
+        return killed
 
     def wait_until_ready(self) -> None:
         """Wait until the sidecar would be sent traffic."""
@@ -179,7 +190,8 @@ def vote(house: House, completion_id: str, thumb: str) -> int:
 def test_what_was_served_and_voted_is_in_the_log(house: House, client: openai.OpenAI) -> None:
     """A vote needs nothing but the id that the official client was given."""
     served = [ask(client, n, streamed=n % 2 == 1) for n in range(_PEOPLE)]
-    votes = [vote(house, one, "up" if n % 3 else "down") for n, one in enumerate(served)]
+    # Too few are against: no run may begin before the test that kills one.
+    votes = [vote(house, one, "up" if n % 4 else "down") for n, one in enumerate(served)]
 
     assert votes == [202] * _PEOPLE
     wanted = set(served)
@@ -206,12 +218,12 @@ def test_a_sidecar_that_is_killed_loses_nothing_and_comes_back(
 
 def test_a_run_comes_to_a_named_end_whoever_is_killed(house: House, client: openai.OpenAI) -> None:
     """Real rows, real training, a real verdict: on random weights, that there is no evidence."""
-    for n in range(300, 300 + _PEOPLE):
-        completion_id = ask(client, n, streamed=False)
-        assert vote(house, completion_id, "up" if n % 2 else "down") == 202
-    eventually(lambda: bool(house.trainers()), house.runs)
-    for pid in house.trainers():
-        os.kill(pid, signal.SIGKILL)
+    served = [ask(client, n, streamed=False) for n in range(300, 300 + _PEOPLE)]
+    assert house.runs() == []
+    # Quickly: the run begins a second after the votes that it waits for.
+    votes = [vote(house, one, "up" if n % 2 else "down") for n, one in enumerate(served)]
+    assert votes == [202] * _PEOPLE
+    eventually(house.kills_a_trainer, house.runs)
     os.kill(house.pid("scheduler"), signal.SIGKILL)
     eventually(house.leads, house.last_words)
     deadline = time.monotonic() + _PATIENCE_SECONDS
