@@ -12,19 +12,19 @@ class Disk(Protocol):
         ...
 
     def create(self, name: str) -> int:
-        """Create a file that must not exist, open for appending; return its handle."""
+        """Create a file that must not exist, open for writing; return its handle."""
         ...
 
     def open(self, name: str) -> int:
         """Open an existing file for writing; return its handle."""
         ...
 
-    def write(self, handle: int, data: bytes) -> int:
-        """Append ``data``; return how many bytes were taken, which may be fewer."""
+    def write(self, handle: int, data: bytes, at: int) -> int:
+        """Write ``data`` at an offset; return how many bytes were taken, which may be fewer."""
         ...
 
     def truncate(self, handle: int, size: int) -> None:
-        """Cut a file to ``size`` bytes; what is written next follows them."""
+        """Cut a file to ``size`` bytes."""
         ...
 
     def sync(self, handle: int) -> None:

@@ -73,14 +73,14 @@ class LocalDisk:
             return []
 
     def create(self, name: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         return os.open(self._folder / name, flags, 0o600)
 
     def open(self, name: str) -> int:
-        return os.open(self._folder / name, os.O_WRONLY | os.O_APPEND)
+        return os.open(self._folder / name, os.O_WRONLY)
 
-    def write(self, handle: int, data: bytes) -> int:
-        return os.write(handle, data)
+    def write(self, handle: int, data: bytes, at: int) -> int:
+        return os.pwrite(handle, data, at)
 
     def truncate(self, handle: int, size: int) -> None:
         os.ftruncate(handle, size)
@@ -158,7 +158,7 @@ def _identify(disk: LocalDisk, producer: str) -> None:
     disk.remove(unfinished)
     handle = disk.create(unfinished)
     try:
-        disk.write(handle, producer.encode())
+        disk.write(handle, producer.encode(), 0)
         disk.sync(handle)
     finally:
         disk.close(handle)

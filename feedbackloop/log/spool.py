@@ -257,7 +257,7 @@ def _write_checkpoint(disk: Disk, through: int) -> None:
     disk.remove(unfinished)
     handle = disk.create(unfinished)
     try:
-        disk.write(handle, str(through).encode())
+        disk.write(handle, str(through).encode(), 0)
         disk.sync(handle)
     finally:
         disk.close(handle)

@@ -89,7 +89,7 @@ class Writer:
         name = segment.name(base)
         handle = self._disk.create(name)
         try:
-            _write_whole(self._disk, handle, head)
+            _write_whole(self._disk, handle, head, 0)
             self._disk.sync_folder()
         except OSError:
             # Left behind, a segment without a header would stand in the way of the next try.
@@ -104,7 +104,7 @@ class Writer:
     def _write(self, data: bytes) -> None:
         assert self._handle is not None  # noqa: S101  # opened by append
         try:
-            _write_whole(self._disk, self._handle, data)
+            _write_whole(self._disk, self._handle, data, self._size)
         except OSError:
             self._cut()
             raise
@@ -138,13 +138,14 @@ class Writer:
         self._disk.sync(self._handle)
 
 
-def _write_whole(disk: Disk, handle: int, data: bytes) -> None:
+def _write_whole(disk: Disk, handle: int, data: bytes, at: int) -> None:
     # A full disk takes part of the data first and refuses only the rest.
     while data:
-        taken = disk.write(handle, data)
+        taken = disk.write(handle, data, at)
         if taken <= 0:
             raise OSError("the disk took no bytes")
         data = data[taken:]
+        at += taken
 
 
 def recover(disk: Disk) -> tuple[int, int]:

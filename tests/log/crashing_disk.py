@@ -44,9 +44,9 @@ class CrashingDisk:
     def open(self, name: str) -> int:
         return self._handle(name)
 
-    def write(self, handle: int, data: bytes) -> int:
+    def write(self, handle: int, data: bytes, at: int) -> int:
         self._step()
-        self._files[self._handles[handle]].data += data
+        self._files[self._handles[handle]].data[at : at + len(data)] = data
         return len(data)
 
     def truncate(self, handle: int, size: int) -> None:
