@@ -98,6 +98,8 @@ class MemoryReleaseTopic:
 class MemorySpool:
     """Raw records in a list; tells at once. ``refusing`` makes it a full disk."""
 
+    producer = "memory"
+
     def __init__(self, *, clock: Callable[[], datetime] = lambda: NOON) -> None:
         self.refusing = False
         self._clock = clock
@@ -154,7 +156,7 @@ class MemorySpool:
                 self._entries.append(
                     SpoolGap(
                         position=position,
-                        producer="memory",
+                        producer=self.producer,
                         first=seq,
                         last=seq,
                         reason="refused",
@@ -164,7 +166,7 @@ class MemorySpool:
                 )
                 return LogUnavailable("the spool refuses")
             self._entries.append(
-                Frame(position=position, producer="memory", seq=seq, at=now, payload=payload)
+                Frame(position=position, producer=self.producer, seq=seq, at=now, payload=payload)
             )
             self._arrived.notify_all()
             return None

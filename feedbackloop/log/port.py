@@ -183,6 +183,11 @@ class Spool(Protocol):
       released, in order, and invents none.
     """
 
+    @property
+    def producer(self) -> str:
+        """Name the incarnation that writes now; every other one that wrote here is dead."""
+        ...
+
     def offer(
         self,
         payload: bytes,

@@ -49,6 +49,7 @@ class SpoolQueue:
         now_ns: Callable[[], int],
         closed: Callable[[], None] = lambda: None,
     ) -> None:
+        self.producer = producer
         self._disk = disk
         self._limits = limits
         self._now_ns = now_ns

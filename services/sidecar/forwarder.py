@@ -113,6 +113,18 @@ class Translator:
             events += self._completion([waiting.frame], waiting.opened, None)
         return events
 
+    def left_by_the_dead(self, alive: str) -> list[AnyEvent]:
+        """Close what no incarnation but ``alive`` had closed when everything of theirs was read.
+
+        A spool has one writer: whoever else wrote to it has died.
+        """
+        left = [one for one in self._open.values() if one.frame.producer != alive]
+        events: list[AnyEvent] = []
+        for waiting in left:
+            del self._open[waiting.opened.completion_id]
+            events += self._completion([waiting.frame], waiting.opened, None)
+        return events
+
     def set_aside(self, entry: Frame | SpoolGap, reason: str) -> list[AnyEvent]:
         """Keep a record that cannot be used for whoever wants to know why, and declare it."""
         if isinstance(entry, SpoolGap):
@@ -275,7 +287,7 @@ class Forwarder:
         # Translated once: what was opened and then closed cannot be paired a second time.
         if self._through == self._after:
             self._translate()
-        if self._through == self._after:
+        if self._through == self._after and not self._events:
             return False
         await self._delivery.deliver(self._events)
         self._events, self._after, self._oldest = [], self._through, None
@@ -308,6 +320,7 @@ class Forwarder:
             self._through = entry.position
             if size >= _BATCH_BYTES or number == _BATCH:
                 return
+        self._events += self._translator.left_by_the_dead(self._spool.producer)
         self._behind = False
 
 

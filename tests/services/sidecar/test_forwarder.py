@@ -171,6 +171,18 @@ def test_what_a_dead_incarnation_had_opened_is_a_crash() -> None:
     assert translator.abandoned(first_of_new) == []
 
 
+def test_what_the_dead_had_opened_needs_no_new_request_to_be_closed() -> None:
+    """A night may pass before somebody asks again, and the log would lack a record all night."""
+    old, new, translator = Frames("old"), Frames("new", start=100), a_translator()
+    translated(translator, old(an_opening("c1")), new(an_opening("c2")))
+
+    (crashed,) = translator.left_by_the_dead("new")
+
+    assert isinstance(crashed, CompletionServed)
+    assert (crashed.completion_id, crashed.outcome) == ("c1", Outcome.CRASHED)
+    assert translator.left_by_the_dead("new") == []
+
+
 def test_a_request_whose_end_was_shed_does_not_hold_the_spool_for_ever() -> None:
     """Else one lost record would fill the disk, and the full disk would lose all others."""
     frames, translator = Frames(), a_translator()
@@ -194,6 +206,18 @@ def test_a_reply_whose_request_is_not_known_is_declared() -> None:
 
     assert isinstance(event, CaptureGap)
     assert (event.reason, shelf.found, translator.unmatched) == ("unmatched", [], 1)
+
+
+async def test_a_crash_is_in_the_log_though_nothing_follows_it() -> None:
+    """The restarted sidecar knows at once that nobody will close what another one opened."""
+    spool, event_log = offered(an_opening("c1")), MemoryEventLog()
+    spool.producer = "restarted"
+
+    run(spool, event_log)
+
+    (crashed,) = await events_of(event_log)
+    assert (crashed.completion_id, crashed.outcome) == ("c1", Outcome.CRASHED)
+    assert not list(spool.read(after=spool.released()))
 
 
 async def test_every_number_of_a_producer_comes_back() -> None:
