@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 BENCH ?= $(HOME)/.cache/feedbackloop/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-vllm bench lock clean
+.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-vllm bench faults lock clean
 
 help: ## list what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ test-vllm: setup ## the whole loop with a real vLLM and real training: minutes
 
 bench: setup $(BENCH)/.installed ## CPU and latency of the sidecar beside nginx, vLLM's router and LiteLLM: minutes
 	@$(BIN)/python -m benchmarks.proxy --peers $(BENCH)/bin $(ARGS)
+
+faults: setup ## kill our processes and take their disks, and count what is lost: ARGS="--kills 200"
+	@$(BIN)/python -m benchmarks.faults $(ARGS)
 
 $(BENCH)/.installed: requirements/bench.txt
 	@echo "Installing the peers into $(BENCH): a minute the first time ..."

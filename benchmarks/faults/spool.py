@@ -1,0 +1,96 @@
+"""Kills of the sidecar: at random moments under load, and at each of its calls to the disk."""
+
+import asyncio
+from collections.abc import Iterator
+from random import Random
+
+from benchmarks.faults import books
+from benchmarks.faults.clients import Clients
+from benchmarks.faults.options import Options
+from benchmarks.faults.sidecars import Sidecar, ready_again, sidecar, strace
+from benchmarks.faults.table import Row
+from benchmarks.proxy.targets import stub
+
+_PART = "spool"
+_PEOPLE = 4
+_SERIES = 20  # kills of one home, before its books are checked
+_ACTIONS = 6  # of the one person whose sidecar is killed at a call
+_CALLS = {"pwrite64": "write", "fdatasync": "fdatasync", "fsync": "fsync of a folder",
+          "rename": "rename", "unlink": "unlink"}  # fmt: skip
+
+
+def faults(options: Options) -> Iterator[Row]:
+    """Do everything to the spool that this module knows."""
+    with stub() as upstream:
+        yield random_kills(upstream.port, options)
+        for call, name in _CALLS.items():
+            yield kills_at(call, name, upstream.port, options)
+
+
+def random_kills(upstream_port: int, options: Options) -> Row:
+    """SIGKILL at random moments while people are busy."""
+    row = Row(part=_PART, fault="SIGKILL at a random moment, under load")
+    random = Random(options.seed)
+    totals = books.Totals()
+    while row.times < options.kills and not options.is_over():
+        with sidecar(upstream_port) as one:
+            times = min(_SERIES, options.kills - row.times)
+            clients = Clients(one.port, random)
+            for _ in range(times):
+                ready_again(one)
+                asyncio.run(_until_killed(one, clients, random.uniform(0.02, 1.0)))
+            row.times += times
+            _settle(one, clients, row, totals)
+    row.figures = totals.figures()
+    return row
+
+
+async def _until_killed(one: Sidecar, clients: Clients, seconds: float) -> None:
+    async with clients.busy(_PEOPLE):
+        await asyncio.sleep(seconds)
+        clients.dying = True
+        one.kill()
+    clients.dying = False
+
+
+def kills_at(call: str, name: str, upstream_port: int, options: Options) -> Row:
+    """SIGKILL at the first, second, third ... call of a kind, each in a sidecar of its own."""
+    row = Row(part=_PART, fault=f"SIGKILL at the n-th {name}, for every n")
+    totals = books.Totals()
+    while not options.is_over() and (options.points is None or row.times < options.points):
+        around = strace(f"--inject={call}:signal=KILL:when={row.times + 1}", f"--trace={call}")
+        if around is None:
+            row.skipped = "strace is missing or may not trace"
+            break
+        with sidecar(upstream_port) as one:
+            clients = Clients(one.port, Random(options.seed))
+            clients.dying = True
+            if one.start(around):
+                asyncio.run(clients.act(_ACTIONS))
+                asyncio.run(_die(one))
+            if not one.is_dead():
+                break  # there is no such call any more
+            row.times += 1
+            ready_again(one)
+            _settle(one, clients, row, totals)
+    row.figures = totals.figures()
+    return row
+
+
+async def _die(one: Sidecar) -> None:
+    """Give what happens behind the spool the time to happen: a checkpoint each second."""
+    for _ in range(25):
+        if one.is_dead():
+            return
+        await asyncio.sleep(0.1)
+
+
+def _settle(one: Sidecar, clients: Clients, row: Row, totals: books.Totals) -> None:
+    """Let what survived be forwarded, and compare."""
+    if one.is_dead():
+        ready_again(one)
+    if one.end() != 0:
+        row.broken.append("the sidecar did not end well")
+    found = books.logged(one.home)
+    row.broken += books.broken(clients.seen, found, may_shed=False)
+    totals.add(clients.seen, found)
