@@ -4,6 +4,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from services.guard import DENIED
 from services.settings import Settings, load
 
 _DISK_GIB = 4
+_EXPIRES_SOON = timedelta(days=14)
 _NOT_FOUND = 404
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -55,6 +57,7 @@ def _findings() -> Iterator[Finding]:
         _model,
         _keys,
         _callers,
+        _tenants,
         _guard,
     )
     for check in checks:
@@ -139,11 +142,34 @@ def _keys(settings: Settings) -> Finding:
 def _callers(settings: Settings) -> Finding:
     if not settings.keys.required:
         return Finding("api keys", "warn", "not asked for: every caller on this machine may")
-    keys = apikeys.listed(settings.home / "keys" / "api-keys.json")
-    if not keys:
-        says = "required, and there is none: `feedbackloop keys create`"
+    now = datetime.now(UTC)
+    every = apikeys.listed(settings.home / "keys" / "api-keys.json")
+    good = [key for key in every if key.expires_at is None or key.expires_at > now]
+    if not good and not settings.oidc.issuer:
+        says = f"required, and of {len(every)} none is good: `feedbackloop keys create`"
         return Finding("api keys", "warn", says)
-    return Finding("api keys", "ok", f"{len(keys)} keys")
+    soon = [key.id for key in good if key.expires_at and key.expires_at < now + _EXPIRES_SOON]
+    if soon:
+        says = f"{', '.join(soon)} expire within two weeks: `feedbackloop keys rotate --key ID`"
+        return Finding("api keys", "warn", says)
+    return Finding("api keys", "ok", f"{len(good)} good, {len(every) - len(good)} expired")
+
+
+def _tenants(settings: Settings) -> Finding:
+    """Look for models that nobody can ask: a tenant's name is easily mistyped."""
+    if not settings.keys.required or settings.oidc.issuer:
+        return Finding("tenants", "ok", "whoever may call may belong to any")
+    keys = apikeys.listed(settings.home / "keys" / "api-keys.json")
+    callers = {key.tenant for key in keys}
+    lonely = [
+        f"{name} is for {', '.join(alias.tenants)}"
+        for name, alias in settings.aliases.items()
+        if alias.tenants and not callers & set(alias.tenants)
+    ]
+    if lonely:
+        says = f"{'; '.join(lonely)}, who have no API key: `feedbackloop keys create --tenant`"
+        return Finding("tenants", "warn", says)
+    return Finding("tenants", "ok", "somebody can ask for every model")
 
 
 def _guard(settings: Settings) -> Finding:
