@@ -41,11 +41,11 @@ PROFILE = {
     "LABELS__WATERMARK_SECONDS": f"{Labels().watermark_seconds / CLOCK_SCALE:g}",
     "DATASET__HOLDOUT_SHARE": "0.2",
     "DATASET__MAX_RATIO": "1.0",
-    "TRAINING__MIN_PAIRS": "400",
+    "TRAINING__MIN_PAIRS": "800",
     "TRAINING__MIN_MINORITY_LABELS": "100000",
     "TRAINING__REST_SECONDS": f"{Training().rest_seconds / CLOCK_SCALE:g}",
     "TRAINING__RECIPES": json.dumps(
-        {"dpo": {"learning_rate": 1e-3, "beta": 0.1, "epochs": 6, "nll_weight": 3.0}}
+        {"dpo": {"learning_rate": 1e-3, "beta": 0.1, "epochs": 3, "nll_weight": 3.0}}
     ),
     "CANARY__SHARES": "[0.5]",
     "CANARY__DWELL_SECONDS": f"{Canary().dwell_seconds / CLOCK_SCALE:g}",
