@@ -287,7 +287,7 @@ def open_spool(settings: Settings, name: str) -> Spool:
         SettingsError: If another process has it open.
     """
     from feedbackloop.log import segments
-    from feedbackloop.log.spool import SpoolLimits
+    from feedbackloop.log.spool import SEGMENT_BYTES, SpoolLimits
 
     return segments.open_spool(
         settings.home / "spool" / name,
@@ -295,6 +295,8 @@ def open_spool(settings: Settings, name: str) -> Spool:
         limits=SpoolLimits(
             memory_bytes=settings.sidecar.spool_memory_bytes,
             disk_bytes=settings.sidecar.spool_disk_bytes,
+            # Two are reserved, and the disk is given back one at a time.
+            segment_bytes=min(SEGMENT_BYTES, max(2**16, settings.sidecar.spool_disk_bytes // 16)),
         ),
         now_ns=time.time_ns,
     )

@@ -15,6 +15,10 @@ class Disk(Protocol):
         """Create a file that must not exist, open for writing; return its handle."""
         ...
 
+    def reserve(self, handle: int, size: int) -> None:
+        """Make an empty file ``size`` bytes long, zeros that certainly have room on the disk."""
+        ...
+
     def open(self, name: str) -> int:
         """Open an existing file for writing; return its handle."""
         ...

@@ -88,6 +88,14 @@ def parse(data: bytes, start: int) -> RawFrame | None:
     )
 
 
+def claimed(data: bytes) -> int:
+    """Return the size that the frame at the front of ``data`` claims; 0 if there is none."""
+    if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
+        return 0
+    length: int = _FRAME.unpack_from(data)[2]
+    return HEADER_BYTES + length if length <= MAX_PAYLOAD_BYTES else 0
+
+
 def scan(data: bytes, start: int = 0) -> Iterator[RawFrame | Damage]:
     """Yield every whole frame from ``start`` on, and what lies damaged between them.
 

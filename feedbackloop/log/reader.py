@@ -11,14 +11,16 @@ from feedbackloop.log.disk import Disk
 from feedbackloop.log.frames import (
     HEADER_BYTES,
     MAGIC,
-    MAX_PAYLOAD_BYTES,
     Damage,
     Kind,
     RawFrame,
-    scan,
+    claimed,
+    parse,
 )
 from feedbackloop.log.port import Frame, SpoolGap
 
+DAMAGED = "damaged"
+"""Reason of a gap that a reader found; every other gap was written down."""
 _CHUNK_BYTES = 2**20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -44,11 +46,20 @@ def segments(disk: Disk) -> list[str]:
     return sorted(name for name in disk.names() if segment.is_segment(name))
 
 
-def read(disk: Disk, *, after: int) -> Iterator[Frame | SpoolGap]:
+def read(
+    disk: Disk, *, after: int, through: int | None = None, numbered: bool = False
+) -> Iterator[Frame | SpoolGap]:
     """Yield what stands past position ``after``, as far as it is whole, then stop.
 
     Damage within a segment, or at the end of one that is no longer written, comes as a gap that
     names the missing sequence numbers. A frame that is just being written is not yielded.
+
+    Args:
+        disk: The folder.
+        after: Position to begin behind, -1 for the beginning.
+        through: Position of the last record, if it is known: zeros past it need no search.
+        numbered: Whether producers leave no number out without a note. A number that is passed
+            over is then damage, and one that comes again a repeat, which is not yielded.
 
     Raises:
         LogUnavailable: If what followed ``after`` was removed already.
@@ -60,101 +71,184 @@ def read(disk: Disk, *, after: int) -> Iterator[Frame | SpoolGap]:
     if head is not None and head.previous > after >= 0:
         raise LogUnavailable(f"what followed position {after} was removed up to {head.base}")
     first = max((i for i, name in enumerate(names) if segment.base(name) <= after), default=0)
+    reading = _Reading(disk, after=after, through=through, numbered=numbered)
     for i in range(first, len(names)):
         following = names[i + 1] if i + 1 < len(names) else None
-        yield from _segment(disk, names[i], after=after, following=following)
+        yield from reading.pass_over(names[i], following=following)
 
 
-def _segment(
-    disk: Disk, name: str, *, after: int, following: str | None
-) -> Iterator[Frame | SpoolGap]:
-    header = _opening(disk, name, following)
-    if header is None:
-        return
-    expected = header.first_seq
-    start = max(segment.HEADER_BYTES, after - header.base)
-    damaged, within = False, _is_within(disk, name, start)
-    for found in _frames(disk, name, start, sealed=following is not None):
-        if isinstance(found, Damage):
-            # The rest of a frame that we began to read in its middle is none.
-            damaged = not within
-            continue
-        within = False
+class _Reading:
+    """One pass over segments, and which numbers it has met."""
+
+    def __init__(self, disk: Disk, *, after: int, through: int | None, numbered: bool) -> None:
+        self._disk = disk
+        self._after = after
+        self._through = through
+        self._numbered = numbered
+        self._producer: str | None = None
+        self._expected: int | None = None
+        """The next number; None if nobody knows where this pass began."""
+        self._first = 0
+        """The first number that this pass has met."""
+        self._damaged = False
+        self._missing: list[tuple[int, int]] = []
+
+    def pass_over(self, name: str, *, following: str | None) -> Iterator[Frame | SpoolGap]:
+        """Yield what one segment holds past the beginning of the pass."""
+        header = self._opening(name, following)
+        if header is None:
+            return
+        start = max(segment.HEADER_BYTES, self._after - header.base)
+        self._begin(header, within=start > segment.HEADER_BYTES)
+        # The rest of a frame that we begin to read in its middle is no damage.
+        within = start > segment.HEADER_BYTES and _magic(self._disk, name, start) != MAGIC
+        ending = None if self._through is None else self._through - header.base
+        for found in scanned(self._disk, name, start, sealed=following is not None, through=ending):
+            if isinstance(found, Damage):
+                self._damaged = not within
+                continue
+            within = False
+            yield from self._found(header, found)
+        if following is not None and name not in self._disk.names():
+            # Retention overtook us: nobody knows whether the end that we saw was its end.
+            raise LogUnavailable(f"segment {name} was removed while it was read")
+        if following is not None:
+            yield from self._lost_end(header, following)
+
+    def _lost_end(self, header: segment.SegmentHeader, following: str) -> Iterator[SpoolGap]:
+        """Name what a segment's end held, if the next one says that it went further."""
+        after = _header(self._disk, following)
+        expected = self._expected
+        if after is None or after.producer != header.producer or expected is None:
+            return
+        if after.first_seq > expected and (self._damaged or self._numbered):
+            place = segment.base(following) - 1
+            yield _gap(header.producer, place, expected, after.first_seq - 1, 0)
+            self._missing.append((expected, after.first_seq - 1))
+            self._damaged = False
+            self._expected = after.first_seq
+
+    def _begin(self, header: segment.SegmentHeader, *, within: bool) -> None:
+        if self._producer == header.producer:
+            return
+        is_first = self._producer is None
+        self._producer, self._missing = header.producer, []
+        if is_first:
+            self._expected = None if within and self._numbered else header.first_seq
+            self._first = header.first_seq
+        else:
+            # Nothing but whole segments at the front is ever removed: it began here.
+            self._expected = 0 if self._numbered else header.first_seq
+            self._first = self._expected
+            self._damaged = False
+
+    def _found(self, header: segment.SegmentHeader, found: RawFrame) -> Iterator[Frame | SpoolGap]:
         position = header.base + found.start
-        if damaged and found.seq > expected:
+        if self._expected is None:
+            self._first = self._expected = found.seq
+        expected = self._expected
+        if found.seq > expected and (self._damaged or self._numbered):
             # In front of the frame, and past the one before it: places grow strictly.
             yield _gap(header.producer, position - 1, expected, found.seq - 1, found.at_ns)
-        damaged = False
-        expected = max(expected, _last_seq(found) + 1)
-        if position > after:
+            self._missing.append((expected, found.seq - 1))
+        self._damaged = False
+        self._expected = max(expected, _last_seq(found) + 1)
+        if position > self._after and not self._is_repeat(found, expected):
             yield _entry(header.producer, position, found)
-    if following is not None and name not in disk.names():
-        # Retention overtook us: nobody knows whether the end that we saw was its end.
-        raise LogUnavailable(f"segment {name} was removed while it was read")
-    if damaged and following is not None:
-        yield from _lost_tail(disk, name, header, expected, following)
+
+    def _is_repeat(self, found: RawFrame, expected: int) -> bool:
+        """Say whether a failed sync made the writer write a frame again that was read already."""
+        if not self._numbered or not self._first <= found.seq < expected:
+            return False
+        return not any(first <= found.seq <= last for first, last in self._missing)
+
+    def _opening(self, name: str, following: str | None) -> segment.SegmentHeader | None:
+        """Read a segment's header; None while nobody can know what it will say."""
+        header = _header(self._disk, name)
+        if header is not None or following is None:
+            return header
+        # Its head is damaged, but its frames have checksums of their own. Whose they are, the
+        # next head says, unless a new incarnation began there.
+        after = _header(self._disk, following)
+        same = after is not None and (after.first_seq > 0 or after.producer == self._producer)
+        producer = after.producer if same and after is not None else self._producer or "unknown"
+        first_seq = 0 if self._expected is None else self._expected
+        return segment.SegmentHeader(
+            base=segment.base(name), previous=-1, first_seq=first_seq, producer=producer
+        )
 
 
-def _is_within(disk: Disk, name: str, start: int) -> bool:
-    """Say whether no frame begins at a place, so that it lies within one."""
-    return start > segment.HEADER_BYTES and disk.read(name, start, len(MAGIC)) != MAGIC
-
-
-def _opening(disk: Disk, name: str, following: str | None) -> segment.SegmentHeader | None:
-    """Read a segment's header; None while nobody can know what it will say."""
-    header = _header(disk, name)
-    if header is not None or following is None:
-        return header
-    # Its head is damaged, but its frames have checksums of their own.
-    return segment.SegmentHeader(
-        base=segment.base(name), previous=-1, first_seq=0, producer="unknown"
-    )
+def _magic(disk: Disk, name: str, start: int) -> bytes:
+    return disk.read(name, start, len(MAGIC))
 
 
 def _last_seq(frame: RawFrame) -> int:
     return frame.seq if frame.kind is Kind.RECORD else _note(frame).last
 
 
-def _lost_tail(
-    disk: Disk, name: str, header: segment.SegmentHeader, expected: int, following: str
-) -> Iterator[SpoolGap]:
-    """Name what a sealed segment's damaged end held, if the next one says how far it went."""
-    after = _header(disk, following)
-    if after is not None and after.producer == header.producer and after.first_seq > expected:
-        position = header.base + disk.size(name) - 1
-        yield _gap(header.producer, position, expected, after.first_seq - 1, 0)
+def scanned(
+    disk: Disk, name: str, start: int, *, sealed: bool, through: int | None = None
+) -> Iterator[RawFrame | Damage]:
+    """Find a segment's frames from an offset on, and the damage between them, in bounded memory.
 
-
-def _frames(disk: Disk, name: str, start: int, *, sealed: bool) -> Iterator[RawFrame | Damage]:
-    """Scan a segment in bounded memory."""
+    Args:
+        disk: The folder.
+        name: Of the segment.
+        start: Where a frame begins.
+        sealed: Whether nobody writes to it any more: what is at its end and no frame is damage.
+        through: Offset of the last frame, if that is known: nothing is looked for past it.
+    """
     while True:
         data = disk.read(name, start, _CHUNK_BYTES)
-        grown = _CHUNK_BYTES
-        whole = len(data) < grown
-        last: Damage | None = None
         consumed = 0
-        for found in scan(data):
-            if isinstance(found, Damage) and found.end == len(data):
-                last = found
-                break
-            consumed = found.end
-            yield _shift(found, start)
-        if whole:
-            if last is not None and sealed:
-                yield _shift(last, start)
-            return
-        if consumed == 0:
-            data = disk.read(name, start, HEADER_BYTES + MAX_PAYLOAD_BYTES + _CHUNK_BYTES)
-            found = next(iter(scan(data)))
-            yield _shift(found, start)
-            consumed = found.end
+        while (frame := parse(data, consumed)) is not None:
+            consumed = frame.end
+            yield _shift(frame, start)
         start += consumed
+        if consumed:
+            continue
+        if not data or (through is not None and start > through and not sealed):
+            return
+        frame = _whole(disk, name, start, data)
+        if frame is not None:
+            yield frame
+            start = frame.end
+            continue
+        following = _resume(disk, name, start + 1)
+        if following is None and not sealed:
+            return
+        end = disk.size(name) if following is None else following
+        yield Damage(start=start, end=end)
+        start = end
 
 
-def _shift(found: RawFrame | Damage, by: int) -> RawFrame | Damage:
-    if isinstance(found, Damage):
-        return Damage(start=found.start + by, end=found.end + by)
-    return msgspec.structs.replace(found, start=found.start + by, end=found.end + by)
+def _whole(disk: Disk, name: str, at: int, data: bytes) -> RawFrame | None:
+    """Read the frame that begins at an offset; ``data`` is what is known to stand there."""
+    frame = parse(data, 0)
+    if frame is None:
+        head = data if len(data) >= HEADER_BYTES else disk.read(name, at, HEADER_BYTES)
+        length = claimed(head)
+        frame = parse(disk.read(name, at, length), 0) if length > len(data) else None
+    return None if frame is None else _shift(frame, at)
+
+
+def _resume(disk: Disk, name: str, start: int) -> int | None:
+    """Find the next whole frame from ``start`` on; None if there is none."""
+    while data := disk.read(name, start, _CHUNK_BYTES):
+        here = data.find(MAGIC)
+        while here >= 0:
+            if _whole(disk, name, start + here, data[here:]) is not None:
+                return start + here
+            here = data.find(MAGIC, here + 1)
+        if len(data) < _CHUNK_BYTES:
+            return None
+        # A marker may lie across the end.
+        start += len(data) - len(MAGIC) + 1
+    return None
+
+
+def _shift(frame: RawFrame, by: int) -> RawFrame:
+    return msgspec.structs.replace(frame, start=frame.start + by, end=frame.end + by)
 
 
 def _header(disk: Disk, name: str) -> segment.SegmentHeader | None:
@@ -192,7 +286,7 @@ def _gap(producer: str, position: int, first: int, last: int, at_ns: int) -> Spo
         producer=producer,
         first=first,
         last=last,
-        reason="damaged",
+        reason=DAMAGED,
         first_at=moment(at_ns),
         last_at=moment(at_ns),
     )
@@ -212,7 +306,7 @@ def end(disk: Disk) -> int:
     """Return the position of the last whole record, -1 if there is none."""
     for name in reversed(segments(disk)):
         last = -1
-        for found in _frames(disk, name, segment.HEADER_BYTES, sealed=False):
+        for found in scanned(disk, name, segment.HEADER_BYTES, sealed=False):
             if isinstance(found, RawFrame):
                 last = segment.base(name) + found.start
         if last >= 0:
@@ -235,7 +329,7 @@ def record_at(disk: Disk, position: int) -> int:
     for name in names[first:] if first >= 0 else []:
         base = segment.base(name)
         start = max(segment.HEADER_BYTES, position - base)
-        for found in _frames(disk, name, start, sealed=False):
+        for found in scanned(disk, name, start, sealed=False):
             if isinstance(found, RawFrame):
                 return base + found.start
     return -1

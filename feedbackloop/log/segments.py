@@ -22,7 +22,7 @@ from feedbackloop.log.frames import MAX_PAYLOAD_BYTES
 from feedbackloop.log.port import Entry, Frame, Offset, SpoolGap
 from feedbackloop.log.size import refuse_larger
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes
-from feedbackloop.log.thread import Group, Pending, WriterThread
+from feedbackloop.log.thread import Group, Nobody, Pending, WriterThread
 from feedbackloop.log.writer import Writer
 
 EVENTS = "feedbackloop.events"
@@ -76,6 +76,9 @@ class LocalDisk:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         return os.open(self._folder / name, flags, 0o600)
 
+    def reserve(self, handle: int, size: int) -> None:
+        os.posix_fallocate(handle, 0, size)
+
     def open(self, name: str) -> int:
         return os.open(self._folder / name, os.O_WRONLY)
 
@@ -127,7 +130,8 @@ class Partition:
         self._now_ns = now_ns
         self._seq = 0
         writer = Writer(disk, producer=producer, segment_bytes=segment_bytes)
-        self._thread = WriterThread(writer, name=f"log-{producer[:8]}")
+        self._thread = WriterThread(writer, name=f"log-{producer[:8]}", aside=Nobody())
+        self._thread.start()
 
     async def append(self, payloads: Sequence[bytes]) -> list[int]:
         """Store records in order; return their positions once all are on disk."""
@@ -371,7 +375,9 @@ def open_spool(
     """Open the spool of one process in a folder of its own."""
     disk = LocalDisk(folder)
     disk.lock()
-    return SpoolQueue(disk, producer=producer, limits=limits, now_ns=now_ns, closed=disk.unlock)
+    spool = SpoolQueue(disk, producer=producer, limits=limits, now_ns=now_ns, closed=disk.unlock)
+    spool.start()
+    return spool
 
 
 def spool_behind_bytes(folder: Path) -> int:

@@ -4,14 +4,16 @@ Whatever does not fit is shed, completions before votes, and what was shed is wr
 gap as soon as there is room for it.
 """
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import msgspec
 
 from feedbackloop.errors import LogUnavailable
-from feedbackloop.log import reader, segment
+from feedbackloop.log import reader, recovery, segment
 from feedbackloop.log.disk import Disk
 from feedbackloop.log.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
 from feedbackloop.log.port import Frame, SpoolGap
@@ -19,6 +21,8 @@ from feedbackloop.log.reader import GapNote
 from feedbackloop.log.thread import Group, Pending, WriterThread
 from feedbackloop.log.writer import Writer
 
+SEGMENT_BYTES = 16 * 2**20
+"""Of a spool that has room enough."""
 _CHECKPOINT = "released"
 _RESERVE = 0.1  # of memory and disk, kept for what was promised to a client
 
@@ -28,17 +32,21 @@ class SpoolLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         memory_bytes: Records that wait for the writer thread.
-        disk_bytes: Segments that were not yet released.
-        segment_bytes: Size at which a segment is sealed: what is released leaves in these.
+        disk_bytes: Records on disk that were not yet released.
+        segment_bytes: Size at which a segment is sealed: what is released leaves in these. Two of
+            them are reserved on the disk, the one that is written and the next.
     """
 
     memory_bytes: int = 64 * 2**20
     disk_bytes: int = 2 * 2**30
-    segment_bytes: int = 16 * 2**20
+    segment_bytes: int = SEGMENT_BYTES
 
 
 class SpoolQueue:
-    """The spool over a disk. See ``log/port.py`` for what it promises."""
+    """The spool over a disk. See ``log/port.py`` for what it promises.
+
+    Nothing is written before ``start``, or ``work`` is called instead.
+    """
 
     def __init__(
         self,
@@ -48,6 +56,7 @@ class SpoolQueue:
         limits: SpoolLimits,
         now_ns: Callable[[], int],
         closed: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.producer = producer
         self._disk = disk
@@ -59,11 +68,30 @@ class SpoolQueue:
         self._seq = 0
         self._queued_bytes = 0
         self._shed: list[GapNote] = []
-        self._through = _read_checkpoint(disk)
-        self._tail = reader.end(disk)
-        writer = Writer(disk, producer=producer, segment_bytes=limits.segment_bytes)
-        self._disk_bytes = sum(size for _, size in reader.sequence(disk))
-        self._thread = WriterThread(writer, name=f"spool-{producer[:8]}", failed=self._refused)
+        self._damaged: set[int] = set()
+        self.quarantined = 0
+        """Damaged segments that were kept, since the start."""
+        self._through = self._checkpoint = _read_checkpoint(disk)
+        self._writer = Writer(
+            disk,
+            producer=producer,
+            segment_bytes=limits.segment_bytes,
+            reserved=True,
+            after=self._through,
+        )
+        self._tail = self._synced = reader.end(disk)
+        self._disk_bytes = self._written_bytes()
+        name = f"spool-{producer[:8]}"
+        self._thread = WriterThread(self._writer, name=name, aside=self, clock=clock)
+
+    def start(self) -> None:
+        """Let a thread of its own write."""
+        self._thread.start()
+
+    def work(self) -> None:
+        """Write and sync what is due, in a spool without a thread."""
+        self._thread.work()
+        self._thread.tick()
 
     def offer(
         self,
@@ -88,25 +116,33 @@ class SpoolQueue:
 
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
         # What was released may be gone, and nobody asks for it.
-        return reader.read(self._disk, after=max(after, self._through))
+        start = max(after, self._through)
+        for one in reader.read(self._disk, after=start, through=self._tail, numbered=True):
+            if isinstance(one, SpoolGap) and one.reason == reader.DAMAGED:
+                self._damaged.add(one.position)
+            yield one
 
     def wait(self, *, after: int, timeout_seconds: float) -> bool:
         with self._arrived:
             return self._arrived.wait_for(lambda: self._tail > after, timeout_seconds)
 
     def release(self, *, through: int) -> None:
-        if through <= self._through:
+        self._through = max(self._through, through)
+        # A checkpoint that outlives what it stands for would hide what was lost behind it.
+        through = min(self._through, self._synced)
+        if through <= self._checkpoint:
             return
         _write_checkpoint(self._disk, through)
-        self._through = through
+        self._checkpoint = through
         names = reader.segments(self._disk)
         for name, following in pairwise(names):
             if segment.base(following) > through and not _ends_by(self._disk, following, through):
                 break
-            self._disk.remove(name)
+            self._drop(name, segment.base(following))
+        # Not under the mutex: nobody who offers may wait for a disk.
+        written = self._written_bytes()
         with self._mutex:
-            self._disk_bytes = sum(size for _, size in reader.sequence(self._disk))
-            self._write_gaps()
+            self._disk_bytes = written + self._queued_bytes
 
     def released(self) -> int:
         return self._through
@@ -114,9 +150,9 @@ class SpoolQueue:
     def close(self) -> None:
         if self._closed is None:
             return
-        with self._mutex:
-            self._write_gaps()
         self._thread.close()
+        with contextlib.suppress(OSError):
+            self.release(through=self._through)
         self._closed()
         self._closed = None
 
@@ -126,6 +162,26 @@ class SpoolQueue:
     def backlog_bytes(self) -> int:
         """Return how many bytes of segments were not yet freed."""
         return self._disk_bytes
+
+    def suspects(self) -> int:
+        """Return how many segments were left because the disk failed, since the start."""
+        return self._writer.suspects
+
+    def _drop(self, name: str, end: int) -> None:
+        """Free a segment that was forwarded; a damaged one is kept for people to look at."""
+        base = segment.base(name)
+        damaged = {place for place in self._damaged if base <= place < end}
+        self._damaged -= damaged
+        if damaged:
+            recovery.quarantine(self._disk, name)
+            self.quarantined += 1
+        else:
+            self._disk.remove(name)
+
+    def _written_bytes(self) -> int:
+        """Count what segments hold; of the one that is being written, not what it reserves."""
+        live, used = self._writer.live()
+        return sum(used if name == live else size for name, size in reader.sequence(self._disk))
 
     def _offer(
         self,
@@ -146,8 +202,6 @@ class SpoolQueue:
                     self._note(seq, now, reason)
                     errors.append(LogUnavailable(f"the spool is full: {reason}"))
                     continue
-                if self._shed:
-                    records += self._gaps()
                 records.append(self._counted(Pending(seq=seq, at_ns=now, payload=payload)))
                 errors.append(None)
             if records:
@@ -163,7 +217,14 @@ class SpoolQueue:
             return "memory_full"
         if self._disk_bytes + size > self._limits.disk_bytes * share:
             return "disk_full"
-        return None
+        return None if durable or self._has_room(size) else "disk_full"
+
+    def _has_room(self, size: int) -> bool:
+        """Say whether a completion leaves room for votes on a disk that others have filled."""
+        if not self._writer.is_tight:
+            return True
+        room = self._writer.room() - self._queued_bytes - size
+        return room > self._limits.segment_bytes * _RESERVE
 
     def _counted(self, record: Pending) -> Pending:
         size = len(record.payload) + HEADER_BYTES
@@ -181,29 +242,35 @@ class SpoolQueue:
     ) -> None:
         size = sum(len(one.payload) for one in records) + HEADER_BYTES * len(records)
 
-        def told(positions: Sequence[int], error: Exception | None) -> None:
-            self._arrive(positions[-1] if positions else -1, size)
+        def told(_: Sequence[int], error: Exception | None) -> None:
+            with self._mutex:
+                self._queued_bytes -= size
             # What was shed has its word already.
             written(errors if error is None else [one or error for one in errors])
 
         self._thread.hand_over(Group(records=records, durable=durable, told=told))
 
-    def _arrive(self, position: int, size: int) -> None:
-        with self._mutex:
-            self._queued_bytes -= size
+    def wrote(self, position: int) -> None:
+        """Learn on the writer thread that everything up to ``position`` can be read."""
         with self._arrived:
             self._tail = max(self._tail, position)
             self._arrived.notify_all()
 
-    def _refused(self, batch: Sequence[Pending]) -> None:
+    def synced(self, position: int) -> None:
+        """Learn on the writer thread that everything up to ``position`` is on disk."""
+        self._synced = max(self._synced, position)
+        self.wrote(position)
+
+    def refused(self, records: Sequence[Pending]) -> None:
         """Write down that the disk took nothing of these."""
         with self._mutex:
-            for one in batch:
-                self._disk_bytes -= len(one.payload) + HEADER_BYTES
+            for one in records:
                 if one.kind is Kind.RECORD:
+                    self._disk_bytes -= len(one.payload) + HEADER_BYTES
                     self._note(one.seq, one.at_ns, "disk_refused")
                 else:
                     self._shed.append(msgspec.json.decode(one.payload, type=GapNote))
+            self._shed.sort(key=lambda note: note.first)
 
     def _note(self, seq: int, at_ns: int, reason: str) -> None:
         last = self._shed[-1] if self._shed else None
@@ -213,25 +280,24 @@ class SpoolQueue:
             note = GapNote(first=seq, last=seq, reason=reason, first_at_ns=at_ns, last_at_ns=at_ns)
             self._shed.append(note)
 
-    def _gaps(self) -> list[Pending]:
-        """Write down what is known to be missing."""
-        notes, self._shed = self._shed, []
+    def notes(self, through: int | None) -> Sequence[Pending]:
+        """Hand over what is known to be missing before record ``through``."""
+        if not self._shed:
+            return ()
+        with self._mutex:
+            if through is None and self._queued_bytes:
+                return ()  # what is queued was offered before some of it
+            due = [one for one in self._shed if through is None or one.first < through]
+            self._shed = [one for one in self._shed if one not in due]
         return [
-            self._counted(
-                Pending(
-                    kind=Kind.GAP,
-                    seq=note.first,
-                    at_ns=note.first_at_ns,
-                    payload=msgspec.json.encode(note),
-                )
+            Pending(
+                kind=Kind.GAP,
+                seq=note.first,
+                at_ns=note.first_at_ns,
+                payload=msgspec.json.encode(note),
             )
-            for note in notes
+            for note in due
         ]
-
-    def _write_gaps(self) -> None:
-        """Queue what is known to be missing, by itself."""
-        if self._shed:
-            self._hand_over(self._gaps(), durable=False, errors=[], written=lambda _: None)
 
 
 def _ends_by(disk: Disk, following: str, through: int) -> bool:

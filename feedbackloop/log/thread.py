@@ -1,8 +1,10 @@
 """One thread that writes: many hand over, one appends, syncs once for all of them, and tells."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -37,34 +39,81 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     told: Told
 
 
+class Aside(Protocol):
+    """What a ``WriterThread`` asks and tells beside its groups."""
+
+    def notes(self, through: int | None) -> Sequence[Pending]:
+        """Hand over what is to be written before record ``through``; None for everything."""
+        ...
+
+    def wrote(self, position: int) -> None:
+        """Learn that everything up to ``position`` is in the page cache."""
+        ...
+
+    def synced(self, position: int) -> None:
+        """Learn that everything up to ``position`` is on disk."""
+        ...
+
+    def refused(self, records: Sequence[Pending]) -> None:
+        """Learn which records the disk refused, those of ``notes`` among them."""
+        ...
+
+
+class Nobody:
+    """Has nothing to note, and wants to know nothing."""
+
+    def notes(self, through: int | None) -> Sequence[Pending]:
+        del through
+        return ()
+
+    def wrote(self, position: int) -> None:
+        pass
+
+    def synced(self, position: int) -> None:
+        pass
+
+    def refused(self, records: Sequence[Pending]) -> None:
+        pass
+
+
 class WriterThread:
     """A queue in front of a ``Writer``, emptied in batches by a thread of its own.
 
     Args:
         writer: Used by the thread alone.
         name: Of the thread.
+        aside: Asked and told on the thread.
         sync_seconds: Longest that records in the page cache wait for the disk.
-        failed: Told on the writer thread which records the disk refused.
+        clock: Seconds that only grow.
     """
 
     _BATCH_BYTES = 2**20
+    _TICK_SECONDS = 1.0
+    _PAUSE_SECONDS = 0.1  # a disk that has refused is left alone for as long
 
     def __init__(
         self,
         writer: Writer,
         *,
         name: str,
+        aside: Aside,
         sync_seconds: float = 0.05,
-        failed: Callable[[Sequence[Pending]], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
+        self._aside = aside
         self._sync_seconds = sync_seconds
-        self._failed = failed
+        self._clock = clock
         self._queue: deque[Group] = deque()
         self._wake = threading.Event()
         self._closing = False
-        self._dirty = False
+        self._sync_at: float | None = None
+        self._again_at = 0.0
+        self._why: OSError = OSError("not tried")
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
         self._thread.start()
 
     def hand_over(self, group: Group) -> None:
@@ -79,18 +128,52 @@ class WriterThread:
         self._wake.set()
         self._thread.join()
 
+    def work(self) -> None:
+        """Write what is queued, and sync what has waited long enough."""
+        while self._queue:
+            self._write(self._batch())
+        if self._sync_at is not None and self._clock() >= self._sync_at:
+            self.sync()
+
+    def tick(self) -> None:
+        """Write what is to be noted, though no record comes."""
+        notes = self._aside.notes(None)
+        if notes:
+            self._append([], notes)
+
+    def sync(self, waiting: Sequence[tuple[Group, Sequence[int]]] = ()) -> None:
+        """Put what was written on disk, and tell those who wait for it."""
+        error: Exception | None = None
+        self._sync_at = None
+        try:
+            self._writer.sync()
+        except OSError as problem:
+            error = LogUnavailable(f"not on disk: {problem}")
+            self._sync_at = self._clock() + self._TICK_SECONDS
+        else:
+            self._aside.synced(self._writer.last)
+        for group, positions in waiting:
+            group.told(positions, error)
+
     def _run(self) -> None:
+        ticked_at = self._clock()
         while True:
-            woken = self._wake.wait(self._sync_seconds if self._dirty else None)
+            self._wake.wait(self._patience())
             self._wake.clear()
-            if not woken:
-                self._sync([])
-            while self._queue:
-                self._write(self._batch())
+            self.work()
+            now = self._clock()
+            if now >= ticked_at + self._TICK_SECONDS or self._closing:
+                ticked_at = now
+                self.tick()
             if self._closing and not self._queue:
-                self._sync([])
+                self.sync()
                 self._writer.close()
                 return
+
+    def _patience(self) -> float:
+        if self._sync_at is None:
+            return self._TICK_SECONDS
+        return min(self._TICK_SECONDS, max(0.0, self._sync_at - self._clock()))
 
     def _batch(self) -> list[Group]:
         batch: list[Group] = []
@@ -102,44 +185,41 @@ class WriterThread:
         return batch
 
     def _write(self, batch: Sequence[Group]) -> None:
+        notes = self._aside.notes(batch[-1].records[-1].seq)
+        positions = self._append(batch, notes)
+        if positions is None:
+            return
+        durable: list[tuple[Group, Sequence[int]]] = []
+        for group in batch:
+            own = [positions[one.seq] for one in group.records]
+            if group.durable:
+                durable.append((group, own))
+            else:
+                group.told(own, None)
+        if durable or self._writer.unsynced_bytes() >= self._BATCH_BYTES:
+            self.sync(durable)
+
+    def _append(self, batch: Sequence[Group], notes: Sequence[Pending]) -> dict[int, int] | None:
+        """Write records and notes in the order of their numbers; return places by number."""
         records = [one for group in batch for one in group.records]
+        # What is missing stands before what follows it, so that no crash can come between.
+        records = sorted([*notes, *records], key=lambda one: one.seq)
         encoded = [
             frames.encode(one.payload, kind=one.kind, seq=one.seq, at_ns=one.at_ns)
             for one in records
         ]
         try:
-            position = self._writer.append(b"".join(encoded), first_seq=records[0].seq)
+            if batch and self._clock() < self._again_at:
+                raise self._why
+            found = self._writer.append(encoded, first_seq=records[0].seq)
         except OSError as error:
-            self._refuse(batch, records, error)
-            return
-        self._dirty = True
-        positions = []
-        for frame in encoded:
-            positions.append(position)
-            position += len(frame)
-        durable: list[tuple[Group, Sequence[int]]] = []
-        first = 0
-        for group in batch:
-            own = positions[first : first + len(group.records)]
-            first += len(own)
-            if group.durable:
-                durable.append((group, own))
-            else:
-                group.told(own, None)
-        if durable:
-            self._sync(durable)
-
-    def _sync(self, waiting: Sequence[tuple[Group, Sequence[int]]]) -> None:
-        error: Exception | None = None
-        try:
-            self._writer.sync()
-        except OSError as problem:
-            error = LogUnavailable(f"not on disk: {problem}")
-        self._dirty = False
-        for group, positions in waiting:
-            group.told(positions, error)
-
-    def _refuse(self, batch: Sequence[Group], records: Sequence[Pending], error: OSError) -> None:
-        self._failed(records)
-        for group in batch:
-            group.told([], LogUnavailable(f"not written: {error}"))
+            if error is not self._why:
+                self._again_at, self._why = self._clock() + self._PAUSE_SECONDS, error
+            self._aside.refused(records)
+            for group in batch:
+                group.told([], LogUnavailable(f"not written: {error}"))
+            return None
+        if self._sync_at is None:
+            self._sync_at = self._clock() + self._sync_seconds
+        self._aside.wrote(found[-1])
+        return {one.seq: place for one, place in zip(records, found, strict=True)}

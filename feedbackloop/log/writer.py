@@ -13,10 +13,31 @@ References:
 """
 
 import contextlib
+from collections.abc import Sequence
+from itertools import accumulate
 
-from feedbackloop.log import segment
+import msgspec
+
+from feedbackloop.log import recovery, segment
 from feedbackloop.log.disk import Disk
-from feedbackloop.log.frames import RawFrame, scan
+
+_SPARE = "spare"
+
+
+class _Live(msgspec.Struct, kw_only=True):
+    """The segment that is being written."""
+
+    handle: int
+    name: str
+    base: int
+    size: int
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """Frames that may not be on disk yet."""
+
+    first_seq: int
+    frames: Sequence[bytes]
 
 
 class Writer:
@@ -26,116 +47,233 @@ class Writer:
         disk: The folder.
         producer: Incarnation of this process, 32 ASCII characters at most.
         segment_bytes: Size at which a segment is sealed.
+        reserved: Whether a segment has its room on the disk before anything is written to it, and
+            the one after it, too: a disk that fills up is met between segments.
+        after: Position that readers are past: nothing may be written up to it.
     """
 
-    def __init__(self, disk: Disk, *, producer: str, segment_bytes: int) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        producer: str,
+        segment_bytes: int,
+        reserved: bool = False,
+        after: int = -1,
+    ) -> None:
         self._disk = disk
         self._producer = producer
         self._segment_bytes = segment_bytes
-        self._handle: int | None = None
-        self._base, self._last = recover(disk)
-        self._size = 0
-        self._unsynced: list[tuple[int, bytes]] = []
+        self._reserved = reserved
+        disk.remove(_SPARE)
+        self._next, self.last = recovery.recover(disk, after=after)
+        """Position of the last record, -1 if there is none."""
+        self._live: _Live | None = None
+        self._spare: int | None = None
+        self._unsynced: list[_Held] = []
         self.suspects = 0
+        """Segments that were left because the disk failed while they were written."""
+        self.is_tight = False
+        """Whether the disk had no room to reserve for the next segment."""
 
-    def append(self, frames: bytes, *, first_seq: int) -> int:
-        """Append whole frames; return the position of the first.
+    def append(self, frames: Sequence[bytes], *, first_seq: int) -> list[int]:
+        """Append whole frames; return their positions.
 
         Raises:
             OSError: If the disk refused; nothing of ``frames`` is left behind.
         """
-        if self._handle is None or self._size >= self._segment_bytes:
-            self._roll(first_seq)
-        position = self._base + self._size
-        self._write(frames)
-        self._last = position
-        self._unsynced.append((first_seq, frames))
-        return position
+        if self._live is None and self._unsynced:
+            self._rewrite()
+        live = self._room_for(sum(map(len, frames)), first_seq)
+        positions = self._write(live, frames)
+        self._unsynced.append(_Held(first_seq, frames))
+        return positions
 
     def sync(self) -> None:
         """Make everything appended survive a loss of power.
 
         Raises:
-            OSError: If neither this segment nor a new one could be synced.
+            OSError: If neither this segment nor a new one could be synced. It may be called again.
         """
-        if self._handle is None or not self._unsynced:
+        if not self._unsynced:
             return
-        try:
-            self._disk.sync(self._handle)
-        except OSError:
-            self._rewrite()
-        self._unsynced.clear()
+        if self._live is not None:
+            try:
+                self._disk.sync(self._live.handle)
+            except OSError:
+                # Left first: should a new segment fail to open, nobody may write to this one again.
+                self._leave(self._live)
+            else:
+                self._unsynced = []
+                return
+        self._rewrite()
+
+    def unsynced_bytes(self) -> int:
+        """Return how much was appended since the last sync."""
+        return sum(len(frame) for held in self._unsynced for frame in held.frames)
+
+    def live(self) -> tuple[str, int]:
+        """Return the name of the segment that is being written, and how much of it is used."""
+        live = self._live
+        return ("", 0) if live is None else (live.name, live.size)
+
+    def room(self) -> int:
+        """Return how many bytes more the disk will certainly take."""
+        used = self.live()[1] or self._segment_bytes
+        return self._segment_bytes * (1 if self._spare is None else 2) - used
 
     def close(self) -> None:
-        """Give the segment back, unsynced."""
-        if self._handle is not None:
+        """Give the segment back, unsynced and with what it had reserved."""
+        if self._live is not None:
+            self._cut(self._live)
+            self._close(self._live.handle)
+        if self._spare is not None:
+            self._close(self._spare)
             with contextlib.suppress(OSError):
-                self._disk.close(self._handle)
-        self._handle = None
+                self._disk.remove(_SPARE)
+        self._live = self._spare = None
 
-    def _roll(self, first_seq: int) -> None:
-        """Seal the segment, if there is one, and begin the next."""
-        if self._handle is not None:
+    def _room_for(self, size: int, first_seq: int) -> _Live:
+        """Return the live segment, or else seal it and begin the next."""
+        live = self._live
+        if live is not None and live.size + size <= self._segment_bytes:
+            return live
+        if live is not None:
+            self._cut(live)
             self.sync()
-        self._begin(first_seq)
+            if self._live is not None:
+                self._close(self._live.handle)
+                self._end(self._live)
+        return self._begin(first_seq, segment.HEADER_BYTES + size)
 
-    def _begin(self, first_seq: int) -> None:
-        base = self._base + self._size
+    def _begin(self, first_seq: int, size: int) -> _Live:
+        base = self._next
+        name = segment.name(base)
         head = segment.encode(
             segment.SegmentHeader(
-                base=base, previous=self._last, first_seq=first_seq, producer=self._producer
+                base=base, previous=self.last, first_seq=first_seq, producer=self._producer
             )
         )
-        name = segment.name(base)
-        handle = self._disk.create(name)
+        handle, made = self._create(name, max(size, self._segment_bytes))
         try:
             _write_whole(self._disk, handle, head, 0)
+            # Frames that outlive a loss of power are nobody's if their segment's head does not.
+            self._disk.sync(handle)
+            if made != name:
+                self._disk.replace(made, name)
             self._disk.sync_folder()
         except OSError:
             # Left behind, a segment without a header would stand in the way of the next try.
-            with contextlib.suppress(OSError):
-                self._disk.close(handle)
+            self._close(handle)
+            for one in (made, name):
+                with contextlib.suppress(OSError):
+                    self._disk.remove(one)
+            raise
+        self._live = _Live(handle=handle, name=name, base=base, size=len(head))
+        if self._reserved:
+            self._put_by()
+        return self._live
+
+    def _create(self, name: str, size: int) -> tuple[int, str]:
+        """Open a file for a segment; return its handle and what it is called for now."""
+        spare, self._spare = self._spare, None
+        if spare is not None and size <= self._segment_bytes:
+            return spare, _SPARE
+        if spare is not None:
+            self._close(spare)
+            self._disk.remove(_SPARE)
+        return self._reserve(name, size), name
+
+    def _reserve(self, name: str, size: int) -> int:
+        handle = self._disk.create(name)
+        try:
+            if self._reserved:
+                self._disk.reserve(handle, size)
+        except OSError:
+            self._close(handle)
             with contextlib.suppress(OSError):
                 self._disk.remove(name)
             raise
-        self.close()
-        self._handle, self._base, self._size = handle, base, len(head)
+        return handle
 
-    def _write(self, data: bytes) -> None:
-        assert self._handle is not None  # noqa: S101  # opened by append
+    def _put_by(self) -> None:
+        """Reserve the next segment's room while there is some."""
         try:
-            _write_whole(self._disk, self._handle, data, self._size)
+            self._spare = self._reserve(_SPARE, self._segment_bytes)
         except OSError:
-            self._cut()
+            self._spare = None
+        self.is_tight = self._spare is None
+
+    def _write(self, live: _Live, frames: Sequence[bytes]) -> list[int]:
+        try:
+            _write_whole(self._disk, live.handle, b"".join(frames), live.size)
+        except OSError:
+            self._give_up(live)
             raise
-        self._size += len(data)
+        ends = list(accumulate(map(len, frames), initial=live.base + live.size))
+        live.size = ends.pop() - live.base
+        self.last = ends[-1]
+        return ends
 
-    def _cut(self) -> None:
-        """Remove a torn write; if even that fails, leave the segment for good."""
-        assert self._handle is not None  # noqa: S101  # only called while writing
+    def _give_up(self, live: _Live) -> None:
+        """Leave a segment after a torn write, nothing of which may be read."""
+        if not self._cut(live):
+            # What the torn write can have left stands before the next segment.
+            self._leave(live, torn_bytes=2**32)
+            return
         try:
-            self._disk.truncate(self._handle, self._size)
+            self._disk.sync(live.handle)
         except OSError:
-            self.suspects += 1
-            torn = self._handle
-            self._handle = None
-            # The next segment begins past anything that the torn write can have left.
-            self._size += 2**32
+            self._leave(live)
+            return
+        self._unsynced = []
+        self._close(live.handle)
+        self._end(live)
+        if live.size == segment.HEADER_BYTES:
             with contextlib.suppress(OSError):
-                self._disk.close(torn)
+                self._disk.remove(live.name)
+
+    def _cut(self, live: _Live) -> bool:
+        """Let a segment end where its last frame does; say whether it does."""
+        try:
+            self._disk.truncate(live.handle, live.size)
+        except OSError:
+            return False
+        return True
+
+    def _leave(self, live: _Live, *, torn_bytes: int = 0) -> None:
+        """Never touch a segment again: nobody knows what of it is on disk."""
+        self.suspects += 1
+        self._close(live.handle)
+        self._end(live)
+        self._next += torn_bytes
+
+    def _end(self, live: _Live) -> None:
+        self._next = live.base + live.size
+        self._live = None
 
     def _rewrite(self) -> None:
         """Write what was not synced to a new segment, and sync that."""
-        self.suspects += 1
-        held, self._unsynced = self._unsynced, []
-        # Closed first: should a new segment fail to open, nobody may write to this one again.
-        self.close()
-        self._begin(held[0][0])
-        for _, frames in held:
-            self._last = self._base + self._size
-            self._write(frames)
-        assert self._handle is not None  # noqa: S101  # begun above
-        self._disk.sync(self._handle)
+        held = self._unsynced
+        size = segment.HEADER_BYTES + self.unsynced_bytes()
+        live = self._begin(held[0].first_seq, size)
+        try:
+            for one in held:
+                _write_whole(self._disk, live.handle, b"".join(one.frames), live.size)
+                live.size += sum(map(len, one.frames))
+                self.last = live.base + live.size - len(one.frames[-1])
+            self._disk.sync(live.handle)
+        except OSError:
+            self._leave(live)
+            # It holds copies alone, and there will be others.
+            with contextlib.suppress(OSError):
+                self._disk.remove(live.name)
+            raise
+        self._unsynced = []
+
+    def _close(self, handle: int) -> None:
+        with contextlib.suppress(OSError):
+            self._disk.close(handle)
 
 
 def _write_whole(disk: Disk, handle: int, data: bytes, at: int) -> None:
@@ -146,37 +284,3 @@ def _write_whole(disk: Disk, handle: int, data: bytes, at: int) -> None:
             raise OSError("the disk took no bytes")
         data = data[taken:]
         at += taken
-
-
-def recover(disk: Disk) -> tuple[int, int]:
-    """Make the folder ready for a new writer.
-
-    Returns:
-        The position at which the next segment may begin, and that of the last record, or -1.
-
-    The torn tail of the last segment is cut at its last whole frame; a segment that holds no
-    frame is removed. Damage further in is left for readers to name.
-    """
-    for name in sorted(disk.names(), reverse=True):
-        if not segment.is_segment(name):
-            continue
-        size = disk.size(name)
-        data = disk.read(name, 0, size)
-        whole = [f for f in scan(data, segment.HEADER_BYTES) if isinstance(f, RawFrame)]
-        if not whole:
-            disk.remove(name)
-            disk.sync_folder()
-            continue
-        if whole[-1].end < size:
-            _truncate(disk, name, whole[-1].end)
-        return segment.base(name) + whole[-1].end, segment.base(name) + whole[-1].start
-    return 0, -1
-
-
-def _truncate(disk: Disk, name: str, size: int) -> None:
-    handle = disk.open(name)
-    try:
-        disk.truncate(handle, size)
-        disk.sync(handle)
-    finally:
-        disk.close(handle)

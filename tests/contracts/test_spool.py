@@ -145,6 +145,7 @@ def test_releasing_gives_the_disk_back(tmp_path: Path) -> None:
     spool = segments(tmp_path)
     for _ in range(20):
         put(spool, b"x" * 1000)
+    put(spool, b"on disk", durable=True)
     before = spool.backlog_bytes()
     last = list(spool.read(after=-1))[-1]
 
