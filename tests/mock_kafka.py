@@ -84,6 +84,12 @@ class MockCluster:
         function = self._library.rd_kafka_mock_push_request_errors_array
         function(ctypes.c_void_p(self._cluster), ctypes.c_int16(api), len(errors), codes)
 
+    def share_at_once(self) -> None:
+        """Let the first member of a group not wait for others."""
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(
+            ctypes.c_void_p(self._cluster), ctypes.c_int32(0)
+        )
+
     def close(self) -> None:
         """End it."""
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)

@@ -206,7 +206,7 @@ def open_member(cluster: Cluster, link: Link, *, group: str) -> KafkaConsumer:
         allow_auto_create_topics=False,
         partition_assignment_strategy=[CooperativeStickyAssignor],
         session_timeout_ms=_SESSION_MS,
-        heartbeat_interval_ms=_SESSION_MS // 3,
+        heartbeat_interval_ms=_SESSION_MS // 10,
         metrics_enabled=False,
     )
 

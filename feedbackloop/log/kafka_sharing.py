@@ -1,9 +1,11 @@
 """Partitions shared by a consumer group. Nothing is read by it: whoever reads keeps the offsets."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
-from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata
 
@@ -13,14 +15,17 @@ from feedbackloop.log.kafka_names import name, number
 from feedbackloop.log.port import Offset
 from feedbackloop.log.worker import Worker
 
-_POLL_MS = 50
+_JOIN_MS = 3_000
 _COMMIT_MS = 5_000
+_ASK_SECONDS = 0.2
 
 
 class GroupSharing:
     """This process as a member of a consumer group.
 
-    Its committed offsets are what was archived: whoever watches groups sees the lag.
+    Taking part takes attention all the time: to join, and to hear that others have. So it is a task
+    of its own, whatever else the process does. Its committed offsets are what was archived: whoever
+    watches groups sees the lag.
 
     Args:
         cluster: Where Kafka is.
@@ -35,16 +40,45 @@ class GroupSharing:
         self._consumer: Any = None
         self._link = Link()
         self._worker = Worker("kafka-share")
+        self._member: asyncio.Task[None] | None = None
+        self._heard = asyncio.Event()
+        self._mine: Sequence[str] = ()
+        self._trouble: LogUnavailable | None = None
 
     async def mine(self) -> Sequence[str]:
-        return await self._worker.call(self._assigned)
+        if self._member is None:
+            self._member = asyncio.create_task(self._take_part())
+        await self._heard.wait()
+        if self._member.done():
+            member, self._member = self._member, None
+            member.result()
+        if self._trouble is not None:
+            raise self._trouble
+        return self._mine
 
     async def reached(self, last: Offset) -> None:
         await self._worker.call(self._commit, last)
 
     async def close(self) -> None:
+        member, self._member = self._member, None
+        if member is not None:
+            member.cancel()
         await self._worker.call(self._leave)
         self._worker.close()
+
+    async def _take_part(self) -> None:
+        """Ask for this member's partitions, for ever."""
+        try:
+            while True:
+                try:
+                    self._mine = await self._worker.call(self._assigned)
+                    self._trouble = None
+                except LogUnavailable as error:
+                    self._trouble = error
+                self._heard.set()
+                await asyncio.sleep(_ASK_SECONDS)
+        finally:
+            self._heard.set()
 
     def _assigned(self) -> list[str]:
         """Take part in the group, and name what it gave us."""
@@ -52,46 +86,31 @@ class GroupSharing:
             if self._consumer is None:
                 self._link = Link()
                 self._consumer = open_member(self._cluster, self._link, group=self._group)
-                self._consumer.subscribe([self._topic], listener=_Paused(self._consumer))
-            self._consumer.poll(timeout_ms=_POLL_MS)
+                self._consumer.subscribe([self._topic])
+            # Not the consumer's poll, which would read, and returns late although it has joined.
+            coordinator = self._consumer._coordinator  # noqa: SLF001  # there is no public way
+            joined = coordinator.poll(timeout_ms=_JOIN_MS)
+            if joined and coordinator.rebalance_in_progress() and not coordinator.need_rejoin():
+                # A join that took longer than it was waited for can be forgotten half way.
+                self._leave()
+                return []
             return sorted(name(one.partition) for one in self._consumer.assignment())
         except kafka_errors.KafkaError as error:
             trouble = self._link.trouble() or error
-            self._drop()
+            self._leave()
             raise explain(self._cluster, trouble) from error
 
     def _commit(self, last: Offset) -> None:
         place = TopicPartition(self._topic, number(last.partition))
-        try:
+        # If it fails only a dashboard misses it, and the next one says more anyway.
+        with contextlib.suppress(kafka_errors.KafkaError):
             if self._consumer is not None and place in self._consumer.assignment():
                 offset = OffsetAndMetadata(last.position + 1, "", -1)
                 self._consumer.commit({place: offset}, timeout_ms=_COMMIT_MS)
-        except (kafka_errors.KafkaError, LogUnavailable):
-            # Only a dashboard misses it: the next one says more anyway.
-            return
 
     def _leave(self) -> None:
+        """Leave the group, if there is anybody to be told."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            consumer.close(autocommit=False)
-
-    def _drop(self) -> None:
-        """Let go of a consumer that failed."""
-        try:
-            self._leave()
-        except kafka_errors.KafkaError:
-            return
-
-
-class _Paused(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is not typed
-    """Fetches nothing of what is assigned."""
-
-    def __init__(self, consumer: Any) -> None:  # noqa: ANN401  # the library is not typed
-        self._consumer = consumer
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Keep the consumer from reading them."""
-        self._consumer.pause(*assigned)
-
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Let them go: what was read of them and not published is read again by others."""
+            with contextlib.suppress(kafka_errors.KafkaError):
+                consumer.close(autocommit=False)

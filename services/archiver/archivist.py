@@ -77,6 +77,11 @@ class Archivist:
         """Return about how many bytes of memory wait to be published."""
         return 0 if self._draft is None else self._draft.size
 
+    def archived(self) -> Offset | None:
+        """Return the place of the last entry that is in a file; None as long as it is not known."""
+        known = self._standing
+        return None if known is None else Offset(self.partition, known.next - 1)
+
     def lag_seconds(self) -> float:
         """Return how old the oldest event is that is read and not yet published."""
         first = None if self._draft is None else self._draft.first_at

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from feedbackloop.errors import ArchiveDamaged, UnavailableError
-from feedbackloop.log.port import Archive, Sharing
+from feedbackloop.log.port import Archive, Offset, Sharing
 from services import telemetry
 from services.archiver.archivist import Archivist
 from services.archiver.keeper import Upkeep, look_after
@@ -72,6 +72,7 @@ class Runner:
         self._clock = clock
         self._now = now
         self._archivists: dict[str, Archivist] = {}
+        self._told: dict[str, Offset] = {}
         self._resting: dict[str, Rest] = {}
         self._kept_at: float | None = None
 
@@ -108,6 +109,7 @@ class Runner:
                 continue
             progress += await self._guarded(partition, one.step())
             telemetry.ARCHIVE_LAG_SECONDS.labels(partition).set(one.lag_seconds())
+            await self._tell(one)
         await self._make_room()
         await self._look_after()
         return progress
@@ -116,15 +118,24 @@ class Runner:
         """Publish what was read, and leave the partitions to others."""
         for partition, one in self._archivists.items():
             await self._guarded(partition, one.finish())
+            await self._tell(one)
         await self._sharing.close()
 
     async def _share(self) -> None:
         mine = set(await self._sharing.mine())
         for partition in set(self._archivists) - mine:
             await self._archivists.pop(partition).drop()
+            self._told.pop(partition, None)
             telemetry.forget_partition(partition)
         for partition in sorted(mine - set(self._archivists)):
             self._archivists[partition] = self._archivist(partition)
+
+    async def _tell(self, one: Archivist) -> None:
+        """Tell the others how far a partition has come, whenever it has come further."""
+        archived = one.archived()
+        if archived is not None and archived != self._told.get(one.partition):
+            self._told[one.partition] = archived
+            await self._sharing.reached(archived)
 
     async def _make_room(self) -> None:
         """Publish the largest files until the rest fits into memory."""

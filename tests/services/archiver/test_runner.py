@@ -26,6 +26,10 @@ class Chosen(AllPartitions):
     def __init__(self, partitions: Sequence[str]) -> None:
         super().__init__(MemoryEventLog())
         self.partitions = partitions
+        self.told: list[Offset] = []
+
+    async def reached(self, last: Offset) -> None:
+        self.told.append(last)
 
     async def mine(self) -> Sequence[str]:
         return self.partitions
@@ -114,6 +118,25 @@ async def test_a_partition_that_went_to_somebody_else_is_dropped() -> None:
     await runner.drain()
 
     assert (list(runner.archivists), await world.events()) == ([], [])
+
+
+async def test_whoever_watches_is_told_what_is_in_files() -> None:
+    """Not what was read: that may be lost again, and the lag would look smaller than it is."""
+    world = World()
+    sharing = Chosen([P])
+    runner = a_runner(world, sharing)
+    await world.served(3)
+    await turns(runner)
+    read = list(sharing.told)
+    world.seconds += ROTATE_SECONDS
+
+    await turns(runner)
+    await world.served(2)
+    await turns(runner)
+    await runner.drain()
+
+    assert read == [Offset(P, -1)]
+    assert sharing.told == [Offset(P, -1), Offset(P, 2), Offset(P, 4)]
 
 
 async def test_memory_is_bounded_over_all_partitions() -> None:
