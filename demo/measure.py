@@ -13,7 +13,15 @@ from math import sqrt
 from random import Random
 
 from demo.client import Ask, People, Reply
-from demo.world import TRAFFIC_TASKS, Question, Task, judge, questions, satisfaction
+from demo.world import (
+    TRAFFIC_TASKS,
+    Question,
+    Task,
+    is_the_gates,
+    judge,
+    questions,
+    satisfaction,
+)
 
 _Z = 1.96
 
@@ -74,12 +82,19 @@ def traffic_questions(count: int, *, seed: int) -> list[Question]:
     return drawn + random.sample(rest, min(max(0, count - len(drawn)), len(rest)))
 
 
-def exam_questions(count: int, *, seed: int) -> list[Question]:
-    """Draw ``count`` held-out questions of every task, or all there are."""
+def exam_questions(count: int, *, seed: int, gates: bool = False) -> list[Question]:
+    """Draw ``count`` held-out questions of every task, or all there are.
+
+    Args:
+        count: Of each task.
+        seed: Of the choice.
+        gates: Draw what the gate asks, and not what the examiners ask: a candidate that passed
+            the gate was chosen by its own questions, which therefore measure nothing any more.
+    """
     random = Random(f"{seed}:capability")
     drawn: list[Question] = []
     for task in Task:
-        asked = questions(task, held_out=True)
+        asked = [one for one in questions(task, held_out=True) if is_the_gates(one.item) is gates]
         drawn += random.sample(asked, min(count, len(asked)))
     return drawn
 

@@ -22,7 +22,7 @@ def write(folder: Path, *, seed: int, items_each: int = ITEMS_EACH) -> Path:
     change sides, a loss of the margin's three points is far outside of chance (docs/demo.md).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    asked = exam_questions(items_each, seed=seed)
+    asked = exam_questions(items_each, seed=seed, gates=True)
     Random(f"{seed}:suite").shuffle(asked)
     lines = (json.dumps(item) for item in _items(asked))
     (folder / f"{NAME}.jsonl").write_text("\n".join(lines) + "\n")

@@ -137,8 +137,18 @@ class Judgement:
 
 def is_held_out(task: Task, subject: str) -> bool:
     """Say whether people never ask about ``subject``: one hash decides for all its wordings."""
-    bucket = blake2b(f"{task}:{subject}".encode(), digest_size=8).digest()
-    return int.from_bytes(bucket, "big") / 2**64 < HELD_OUT_SHARE
+    return _share(f"{task}:{subject}") < HELD_OUT_SHARE
+
+
+def is_the_gates(item: Item) -> bool:
+    """Say whether the gate asks about a held-out item; the examiners ask about the others."""
+    return _share(f"gate:{item.task}:{item.subject}") < 1 / 2
+
+
+def _share(text: str) -> float:
+    """Hash a text to a number in [0, 1)."""
+    digest = blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 @cache

@@ -31,3 +31,13 @@ def test_the_exam_asks_about_every_task() -> None:
 
     assert {question.item.task for question in drawn} == set(Task)
     assert all(question.item.held_out for question in drawn)
+
+
+def test_the_examiners_ask_nothing_that_the_gate_asks() -> None:
+    """What a candidate was chosen by cannot measure it."""
+    exam = {question.item for question in exam_questions(10_000, seed=1)}
+    gate = {question.item for question in exam_questions(10_000, seed=2, gates=True)}
+
+    assert exam
+    assert gate
+    assert not exam & gate

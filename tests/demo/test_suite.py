@@ -25,7 +25,7 @@ def test_every_style_passes_with_the_right_answer_and_none_with_another(tmp_path
     """Capability is being right; how it is said is for people to like or not."""
     suite.write(tmp_path, seed=0, items_each=20)
     items, _ = read_items((tmp_path / f"{suite.NAME}.jsonl").read_bytes(), file="items")
-    asked = {question.prompt: question.item for question in exam_questions(20, seed=0)}
+    asked = {question.prompt: question.item for question in exam_questions(20, seed=0, gates=True)}
 
     for item in items:
         about = asked[item.prompt[-1]["content"]]
