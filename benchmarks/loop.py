@@ -61,7 +61,7 @@ def show(reports: Sequence[Json]) -> None:
     """Print one line for each seed, and the means."""
     print("seed  satisfaction      gain               capability        bad round  lost  seconds")
     for report in reports:
-        good, bad = report["rounds"]
+        good, *_, bad = report["rounds"]
         liked, able = good["satisfaction"], good["capability"]
         low, high = liked["gain"]["interval"]
         print(

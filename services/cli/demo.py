@@ -19,7 +19,8 @@ from services.cli.demo_report import Json
 from services.cli.output import REFUSED, err, explained, out
 
 _ENDED = ("promoted", "refused", "failed", "cancelled")
-_BAD = {"method": "kto", "learning_rate": "3e-3", "beta": "0.1", "epochs": "1"}
+_OTHER = {"method": "kto", "learning_rate": "2e-4", "beta": "0.1", "epochs": "1"}
+_BAD = _OTHER | {"learning_rate": "3e-3"}
 _SETTLE_SECONDS = 60.0
 
 
@@ -85,8 +86,10 @@ def _tell_the_story(one: Demo, *, first_answers: int, kills: int, seed: int) -> 
     good, swap = _roll_out(one, good, seed=seed)
     _say("6/8 after", "the same questions again")
     after = one.people("measure", "after", "--seed", str(seed))
-    _say("7/8 a bad round", f"the same rows, and {_BAD}: the gate has to refuse it")
-    bad = _bad_round(one, good)
+    _say("7/8 two more rounds", "KTO on the same window, against what serves by now")
+    other = _another_round(one, good, _OTHER, why="the other method")
+    out.print(f"    and the same once more at {_BAD['learning_rate']}: the gate has to refuse it")
+    bad = _another_round(one, good, _BAD, why="deliberately bad: the learning rate")
     _say("8/8 the way back", "rollback, while nobody waits for it")
     rollback = _rollback(one) if good["state"] == "promoted" else None
     time.sleep(1)
@@ -98,6 +101,7 @@ def _tell_the_story(one: Demo, *, first_answers: int, kills: int, seed: int) -> 
         "convergence_seconds": good["facts"].get("canary", {}).get("convergence_seconds"),
         "rounds": [
             demo_report.a_round(good, before, after),
+            demo_report.a_round(other, None, None),
             demo_report.a_round(bad, None, None),
         ],
         "kills": dict(killer.killed),
@@ -111,7 +115,8 @@ def _tell_the_story(one: Demo, *, first_answers: int, kills: int, seed: int) -> 
 def _roll_out(one: Demo, run: Json, *, seed: int) -> tuple[Json, Json]:
     """See a canary through under traffic, with requests in flight all the time."""
     # What was not measured is null: a round that is refused at the gate swaps nothing.
-    swap: Json = dict.fromkeys(("in_flight", "requests", "failed", "judged", "misattributed"))
+    told = ("in_flight", "requests", "judged", "misattributed", "unexplained")
+    swap: Json = dict.fromkeys((*told, "failed"))
     if run["state"] != "canary":
         return run, swap
     more = ("--first-answers", "0", "--seed", str(seed + 1000))
@@ -120,17 +125,19 @@ def _roll_out(one: Demo, run: Json, *, seed: int) -> tuple[Json, Json]:
             run = one.wait(_ENDED, run=run["run"])
         rolled_out()
     seen = watched()
-    swap = {name: seen[name] for name in ("in_flight", "requests", "judged", "misattributed")}
-    return run, {**swap, "failed": seen["failed_in_flight"]}
+    return run, {**{name: seen[name] for name in told}, "failed": seen["failed_in_flight"]}
 
 
-def _bad_round(one: Demo, good: Json) -> Json:
-    """Train on the good round's rows with a rate that breaks the model."""
-    knobs = [part for name, value in _BAD.items() for part in ("--set", f"{name}={value}")]
+def _another_round(one: Demo, good: Json, recipe: Json, *, why: str) -> Json:
+    """Train on the good round's window in another way; nobody is there to try it on."""
+    knobs = [part for name, value in recipe.items() for part in ("--set", f"{name}={value}")]
     rows = ("--snapshot", good["facts"]["snapshot"]["digest"])
-    why = ("--why", "deliberately bad: the rate")
-    started = json.loads(one.command("run", "start", *knobs, *rows, *why, "--json"))
-    return one.wait(_ENDED, run=started["run"])
+    started = json.loads(one.command("run", "start", *knobs, *rows, "--why", why, "--json"))
+    run = one.wait(("canary", *_ENDED), run=started["run"])
+    if run["state"] == "canary":
+        one.command("run", "cancel", run["run"])
+        run = one.wait(_ENDED, run=run["run"])
+    return run
 
 
 def _rollback(one: Demo) -> float:

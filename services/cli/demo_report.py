@@ -16,6 +16,7 @@ _SIGNALS = {"ThumbGiven", "OutcomeReported", "RatingGiven", "CorrectionGiven"}
 _OURS = {"thanked"}  # outcomes that we inferred: nobody posted them
 _Z = 1.96
 _CAPABILITY_POINTS = 0.02
+_UNEXPLAINED_SHARE = 0.01  # a near tie between two words can fall otherwise in another batch
 _VERSIONS = ("feedbackloop", "torch", "transformers", "trl", "peft", "fastapi")
 
 
@@ -95,11 +96,10 @@ def shortcomings(report: Json) -> list[str]:
     good, *rest = report["rounds"] or [None]
     if good is None or not good["promoted"]:
         found.append("the first round was not promoted")
-    if not rest or rest[0]["promoted"] or rest[0]["verdict"] == "pass":
+    if not rest or rest[-1]["promoted"] or rest[-1]["verdict"] != "fail":
         found.append("the deliberately bad round was not refused")
     found += _not_better(good) if good is not None and good["promoted"] else []
-    if report["capture_loss"]:
-        found.append(f"{report['capture_loss']} records are not in the log")
+    found += _not_captured(report)
     swap = report["swap"]
     if swap["failed"] is None or swap["failed"]:
         found.append(f"requests failed during the swap: {swap['failed']}")
@@ -107,6 +107,24 @@ def shortcomings(report: Json) -> list[str]:
         found.append("nothing tells which release answered during the swap")
     if swap["misattributed"]:
         found.append(f"{swap['misattributed']} replies name another release than answered")
+    if swap["unexplained"] and swap["unexplained"] > _UNEXPLAINED_SHARE * swap["judged"]:
+        found.append(f"{swap['unexplained']} replies say what no release is known to say")
+    if good is not None and good["promoted"] and report["rollback_seconds"] is None:
+        found.append("nothing was rolled back")
+    return found
+
+
+def _not_captured(report: Json) -> list[str]:
+    """Say what people sent and the log does not have."""
+    found = []
+    if report["capture_loss"]:
+        found.append(f"{report['capture_loss']} records are not in the log")
+    refused = report["votes"]["sent"] - report["votes"]["accepted"]
+    if refused:
+        found.append(f"{refused} votes were not taken")
+    missed = report["retries"]["sent"] - report["retries"]["detected"]
+    if missed:
+        found.append(f"{missed} retries were not detected")
     return found
 
 
@@ -174,8 +192,8 @@ def show(report: Json) -> None:
         ("capture loss", report["capture_loss"]),
         ("feedback to served, seconds", short({k: v for k, v in seconds.items() if v})),
         (
-            "swap: requests, failed, judged, misattributed",
-            _pair(swap, "requests", "failed", "judged", "misattributed"),
+            "swap: requests, failed, judged, misattributed, unexplained",
+            _pair(swap, "requests", "failed", "judged", "misattributed", "unexplained"),
         ),
         (
             "convergence, rollback, seconds",

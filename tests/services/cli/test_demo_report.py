@@ -38,8 +38,20 @@ def a_report(**changed: Any) -> Json:
     """A demonstration in which everything went well."""
     good = a_round()
     bad = a_round(promoted=False, verdict="fail")
-    swap = {"failed": 0, "judged": 9, "misattributed": 0}
-    return {"rounds": [good, bad], "capture_loss": 0, "swap": swap, **changed}
+    other = a_round(promoted=False, verdict="insufficient")
+    return {
+        "rounds": [good, other, bad],
+        "votes": {"sent": 9, "accepted": 9},
+        "retries": {"sent": 9, "detected": 9},
+        "capture_loss": 0,
+        "swap": a_swap(),
+        "rollback_seconds": 0.2,
+        **changed,
+    }
+
+
+def a_swap(**changed: Any) -> Json:
+    return {"failed": 0, "judged": 9, "misattributed": 0, "unexplained": 0, **changed}
 
 
 def a_ledger(**changed: Any) -> Json:
@@ -124,10 +136,16 @@ REFUSED = a_round(promoted=False, verdict="fail")
         {"rounds": [a_round(satisfaction={"gain": {"interval": [-0.1, 0.4]}}), REFUSED]},
         {"rounds": [a_round(capability={"before": 0.99, "after": 0.96}), REFUSED]},
         {"capture_loss": 1},
-        {"swap": {"failed": 1, "judged": 9, "misattributed": 0}},
-        {"swap": {"failed": None, "judged": 9, "misattributed": 0}},
-        {"swap": {"failed": 0, "judged": 0, "misattributed": 0}},
-        {"swap": {"failed": 0, "judged": 9, "misattributed": 1}},
+        {"rounds": [a_round(), REFUSED, a_round(promoted=False, verdict="insufficient")]},
+        {"rounds": [a_round(), REFUSED, a_round(promoted=False)]},
+        {"votes": {"sent": 9, "accepted": 8}},
+        {"retries": {"sent": 9, "detected": 8}},
+        {"swap": a_swap(failed=1)},
+        {"swap": a_swap(failed=None)},
+        {"swap": a_swap(judged=0)},
+        {"swap": a_swap(misattributed=1)},
+        {"swap": a_swap(unexplained=1)},
+        {"rollback_seconds": None},
     ],
 )
 def test_whatever_the_loop_did_not_do_is_named(changed: Json) -> None:
