@@ -13,6 +13,7 @@ import msgspec
 
 from feedbackloop.dataset.port import Snapshots
 from feedbackloop.dataset.snapshot import Manifest, Options, Snapshot, build
+from feedbackloop.dataset.split import Holdouts
 from feedbackloop.errors import RecordError, RunError
 from feedbackloop.evaluation.finding import Rules
 from feedbackloop.evaluation.gate import judge
@@ -87,7 +88,7 @@ async def take_snapshot(
     event_log: EventLog,
     snapshots: Snapshots,
     options: Options,
-    secret: bytes,
+    holdouts: Holdouts,
     planning: Planning,
 ) -> Facts:
     """Fix what a run trains on and is judged by, and choose its recipe.
@@ -97,7 +98,7 @@ async def take_snapshot(
         event_log: Read from its beginning.
         snapshots: Where it is stored.
         options: What it depends on beside the log.
-        secret: Holds people out.
+        holdouts: Hold people out.
         planning: What the choice of the recipe depends on.
 
     Raises:
@@ -109,7 +110,7 @@ async def take_snapshot(
     unreadable = 0
     if given is None:
         gathering, unreadable = await _read(event_log)
-        snapshot = build(gathering, options, secret=secret)
+        snapshot = build(gathering, options, holdouts=holdouts)
         digest, manifest = snapshots.put(snapshot), snapshot.manifest
     else:
         digest = str(given)

@@ -114,6 +114,11 @@ class LiveKeyring(Mapping[TenantId, TenantKeys]):
         return len(self._tenants)
 
 
+def holdouts(tenants: Mapping[TenantId, TenantKeys]) -> dict[TenantId, bytes]:
+    """Return the secret of each tenant that holds its people out."""
+    return {tenant: keys.holdout for tenant, keys in tenants.items()}
+
+
 def add(home: Path, tenant: TenantId) -> TenantKeys:
     """Return a tenant's secrets; make them if it has none yet."""
     _read(home)

@@ -19,14 +19,14 @@ from feedbackloop.dataset.dpo import dpo_rows
 from feedbackloop.dataset.kto import kto_rows
 from feedbackloop.dataset.rows import DpoRow, KtoRow
 from feedbackloop.dataset.selection import Labelled, select
-from feedbackloop.dataset.split import fingerprint, is_held_out, unit
-from feedbackloop.events import Alias, CompletionId
+from feedbackloop.dataset.split import Holdouts, fingerprint, is_trainable
+from feedbackloop.events import Alias, CompletionId, TenantId
 from feedbackloop.labels.calibration import Calibration, calibrate, confidences
 from feedbackloop.labels.gather import Gathered, Gathering
 from feedbackloop.labels.resolve import Label, Source, resolve
 from feedbackloop.log import completeness
 
-FORMAT = 2
+FORMAT = 3
 """Grows when the same inputs would give other bytes."""
 
 
@@ -85,7 +85,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         format: Version of the computation.
         options: As given.
-        holdout: Fingerprint of the secret that holds people out.
+        holdout: Fingerprint of the secret that holds people out, of each tenant in the window that
+            has one; up to format 2 there was a single one.
         calibration: By kind of signal, as measured in this window.
         completeness: What is known to be missing.
         labelled: Completions with a label, by ``desirable`` and ``undesirable``.
@@ -97,7 +98,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int
     options: Options
-    holdout: str
+    holdout: dict[TenantId, str] | str
     calibration: dict[str, Calibration]
     completeness: Completeness
     labelled: dict[str, int]
@@ -121,21 +122,23 @@ PARTS = ("kto", "dpo", "held_out_kto", "held_out_dpo")
 """The names of a snapshot's parts beside its manifest."""
 
 
-def build(gathering: Gathering, options: Options, *, secret: bytes) -> Snapshot:
+def build(gathering: Gathering, options: Options, *, holdouts: Holdouts) -> Snapshot:
     """Make the snapshot of what was known at ``options.until``.
 
     Args:
         gathering: The log's events; later ones than ``until`` are left out here.
         options: What else it depends on.
-        secret: Holds people out; only its fingerprint is kept.
+        holdouts: Hold people out; only their fingerprints are kept. Completions of a tenant that
+            has none are neither trained on nor judged by, and counted as left out.
     """
     known = _with_retries(gathering.until(options.until), options.retries)
     window = [one for one in known.completions() if _in_window(one, options)]
     table = calibrate(window)
     trust = confidences(table)
     labels = _labels(window, trust)
-    train, held_out = _split(window, secret, options.holdout_share)
+    train, held_out = _split(window, holdouts, options.holdout_share)
     kto, left_out = _kto(train, labels, options)
+    left_out += _without_secret(window, labels, holdouts)
     judged, _ = select(
         _labelled(held_out, labels),
         min_confidence=options.min_confidence,
@@ -150,7 +153,7 @@ def build(gathering: Gathering, options: Options, *, secret: bytes) -> Snapshot:
     manifest = Manifest(
         format=FORMAT,
         options=options,
-        holdout=fingerprint(secret),
+        holdout=_fingerprints(window, holdouts),
         calibration={source.value: row for source, row in sorted(table.items())},
         completeness=Completeness(
             completions=len(window),
@@ -250,15 +253,30 @@ def _labels(window: Sequence[Gathered], trust: Mapping[Source, float]) -> dict[C
 
 
 def _split(
-    window: Sequence[Gathered], secret: bytes, share: float
+    window: Sequence[Gathered], holdouts: Holdouts, share: float
 ) -> tuple[list[Gathered], list[Gathered]]:
     train: list[Gathered] = []
     held_out: list[Gathered] = []
     for one in window:
         assert one.completion is not None  # noqa: S101  # the window holds nothing else
-        kept_out = is_held_out(unit(one.completion), secret=secret, share=share)
-        (held_out if kept_out else train).append(one)
+        secret = holdouts.get(one.completion.tenant)
+        if secret is not None:
+            trainable = is_trainable(one.completion, secret=secret, share=share)
+            (train if trainable else held_out).append(one)
     return train, held_out
+
+
+def _without_secret(
+    window: Sequence[Gathered], labels: Mapping[CompletionId, Label], holdouts: Holdouts
+) -> Counter[str]:
+    labelled = _labelled(window, labels)
+    return +Counter(no_secret=sum(one.completion.tenant not in holdouts for one in labelled))
+
+
+def _fingerprints(window: Sequence[Gathered], holdouts: Holdouts) -> dict[TenantId, str]:
+    """Fingerprint the secrets that mattered: another tenant's arrival changes no snapshot."""
+    tenants = {one.completion.tenant for one in window if one.completion is not None}
+    return {tenant: fingerprint(holdouts[tenant]) for tenant in sorted(tenants & holdouts.keys())}
 
 
 def _labelled(gathered: Sequence[Gathered], labels: Mapping[CompletionId, Label]) -> list[Labelled]:

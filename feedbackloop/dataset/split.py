@@ -1,11 +1,15 @@
 """Who is held out: a keyed hash of the person decides, once and for ever."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from hmac import digest
 
-from feedbackloop.events import CompletionServed
+from feedbackloop.events import CompletionServed, TenantId
 
 _BUCKETS = 1000
+
+Holdouts = Mapping[TenantId, bytes]
+"""The secret of each tenant that holds its people out."""
 
 
 def unit(completion: CompletionServed) -> str:
@@ -21,16 +25,25 @@ def is_held_out(who: str, *, secret: bytes, share: float) -> bool:
 
     Args:
         who: From ``unit``.
-        secret: Stays the same for the life of the deployment.
+        secret: The tenant's; stays the same for the life of the deployment.
         share: Of units, in [0, 1], to a thousandth.
     """
     bucket = int.from_bytes(digest(secret, who.encode(), "sha256")[:8], "big") % _BUCKETS
     return bucket < round(share * _BUCKETS)
 
 
-def is_trainable(completion: CompletionServed, *, secret: bytes, share: float) -> bool:
-    """Say whether a completion may be trained on: the person it was served to is not held out."""
-    return not is_held_out(unit(completion), secret=secret, share=share)
+def is_trainable(completion: CompletionServed, *, secret: bytes | None, share: float) -> bool:
+    """Say whether a completion may be trained on: the person it was served to is not held out.
+
+    Without a secret nobody can say who is held out, so the tenant's completions are on neither
+    side: a secret of another tenant's would hold other people out than the right one.
+
+    Args:
+        completion: What was served.
+        secret: Its tenant's, or None if the tenant has none.
+        share: As for ``is_held_out``.
+    """
+    return secret is not None and not is_held_out(unit(completion), secret=secret, share=share)
 
 
 def fingerprint(secret: bytes) -> str:

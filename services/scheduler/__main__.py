@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from feedbackloop.capture.identity import Keyring
 from feedbackloop.dataset.split import is_trainable
 from feedbackloop.errors import FeedbackLoopError, SettingsError, UnavailableError
 from feedbackloop.events import Alias, CompletionServed
@@ -42,13 +43,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def make_tally(settings: Settings, tenants: LiveKeyring) -> Tally:
+def make_tally(settings: Settings, tenants: Keyring) -> Tally:
     """Make the counter of labels: held-out people's do not count."""
     share = settings.dataset.holdout_share
 
     def counted(completion: CompletionServed) -> bool:
         keys = tenants.get(completion.tenant)
-        return keys is not None and is_trainable(completion, secret=keys.holdout, share=share)
+        secret = keys.holdout if keys is not None else None
+        return is_trainable(completion, secret=secret, share=share)
 
     return Tally(watermark=timedelta(seconds=settings.labels.watermark_seconds), counted=counted)
 

@@ -70,7 +70,7 @@ async def _snapshot(settings: Settings, run: Run) -> Facts:
                 holdout_share=dataset.holdout_share,
                 retries=settings.retries.rules(),
             ),
-            secret=keyring.load(settings.home)[keyring.DEFAULT].holdout,
+            holdouts=keyring.holdouts(keyring.load(settings.home)),
             planning=Planning(limits=_limits(settings), configured=_configured(settings)),
         )
     finally:

@@ -9,7 +9,7 @@ from feedbackloop.dataset.port import Snapshots
 from feedbackloop.dataset.snapshot import Options, Snapshot, build
 from feedbackloop.errors import RunError
 from feedbackloop.labels.gather import Gathering
-from tests.builders import ALIAS, NOON, a_completion, a_thumb
+from tests.builders import ALIAS, NOON, TENANT, a_completion, a_thumb
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def snapshot() -> Snapshot:
         max_ratio=2,
         holdout_share=0,
     )
-    return build(gathering, options, secret=b"s")
+    return build(gathering, options, holdouts={TENANT: b"s"})
 
 
 def test_what_was_stored_comes_back(snapshots: Snapshots, snapshot: Snapshot) -> None:

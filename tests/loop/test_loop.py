@@ -26,7 +26,7 @@ from feedbackloop.promotion.filesystem import FolderAdapters
 from feedbackloop.training.artefact import digest
 from feedbackloop.training.planner import Limits
 from feedbackloop.training.run import Run, RunState
-from tests.builders import ALIAS, NOON, voted
+from tests.builders import ALIAS, NOON, TENANT, voted
 from tests.fakes import FakeTrainer, WishfulEvaluator
 
 PLANNING = Planning(limits=Limits(min_pairs=500, min_minority=20, max_rank=16), configured={})
@@ -72,7 +72,7 @@ async def snapshot_of(
         event_log=log,
         snapshots=store,
         options=OPTIONS,
-        secret=SECRET,
+        holdouts={TENANT: SECRET},
         planning=PLANNING,
     )
 

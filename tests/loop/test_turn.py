@@ -39,7 +39,7 @@ from services.scheduler.traces import Traces
 from services.sidecar import converger
 from services.sidecar.converger import Converger
 from services.sidecar.router import Router
-from tests.builders import ALIAS, voted
+from tests.builders import ALIAS, TENANT, voted
 from tests.fakes import FakeTrainer, WishfulEvaluator
 from tests.services.scheduler.world import World
 
@@ -95,7 +95,7 @@ class Steps:
                 max_ratio=2.0,
                 holdout_share=0.5,
             ),
-            secret=_SECRET,
+            holdouts={TENANT: _SECRET},
             planning=Planning(
                 limits=Limits(min_pairs=1000, min_minority=20, max_rank=16), configured={}
             ),

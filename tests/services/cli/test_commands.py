@@ -18,7 +18,7 @@ from feedbackloop.labels.gather import Gathering
 from services import wiring
 from services.cli.__main__ import app
 from services.settings import load
-from tests.builders import ALIAS, NOON, a_thumb, voted
+from tests.builders import ALIAS, NOON, TENANT, a_thumb, voted
 from tests.fakes import an_adapter
 
 LINES = {"log export", "log tail", "dataset export"}
@@ -191,7 +191,9 @@ def test_a_snapshot_is_shown_verified_and_exported() -> None:
         max_ratio=2.0,
         holdout_share=0.1,
     )
-    digest = wiring.open_snapshots(load()).put(build(gathering, options, secret=b"secret"))
+    digest = wiring.open_snapshots(load()).put(
+        build(gathering, options, holdouts={TENANT: b"secret"})
+    )
 
     rows = call("dataset", "export", digest, "--part", "kto").stdout.splitlines()
 

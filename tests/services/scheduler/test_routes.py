@@ -20,7 +20,7 @@ from services import apikeys
 from services.scheduler.jobs import Jobs
 from services.scheduler.routes import Parts, make_app
 from services.scheduler.traces import Traces
-from tests.builders import ALIAS, NOON, a_completion, a_retry, voted
+from tests.builders import ALIAS, NOON, TENANT, a_completion, a_retry, voted
 from tests.services.scheduler.world import World
 
 
@@ -247,4 +247,4 @@ def a_snapshot() -> Any:
         max_ratio=2.0,
         holdout_share=0.1,
     )
-    return build(gathering, options, secret=b"secret")
+    return build(gathering, options, holdouts={TENANT: b"secret"})

@@ -65,7 +65,7 @@ async def labelled(folder: Path) -> tuple[Gathering, Snapshot]:
         max_ratio=2.0,
         holdout_share=0.0,
     )
-    return gathering, build(gathering, options, secret=b"0123456789abcdef")
+    return gathering, build(gathering, options, holdouts={TENANT: b"0123456789abcdef"})
 
 
 async def test_a_retry_that_another_replica_served_is_found_by_labelling(tmp_path: Path) -> None:
