@@ -101,6 +101,15 @@ SPOOL_BACKLOG_BYTES = Gauge(
     "feedbackloop_spool_backlog_bytes",
     "Records on disk that are not yet in the log.",
 )
+SPOOL_TROUBLES = Counter(
+    "feedbackloop_spool_troubles_total",
+    "Records that the spool shed, by why; segments that a disk failed (suspect) or damaged.",
+    labelnames=["what", "reason"],
+)
+SPOOLS_ADOPTED = Counter(
+    "feedbackloop_spools_adopted_total",
+    "Spools of dead sidecars that this one has taken over.",
+)
 OLDEST_UNCONFIRMED_SECONDS = Gauge(
     "feedbackloop_oldest_unconfirmed_seconds",
     "Age of the oldest record that the log has not confirmed; 0 if there is none.",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from feedbackloop.log.kafka_client import Cluster
     from feedbackloop.log.kafka_topics import TopicState
     from feedbackloop.log.kafka_writer import Terms as KafkaTerms
+    from feedbackloop.log.spool import SpoolLimits
     from feedbackloop.log.topics import TopicPlan
     from feedbackloop.training.safetensors import AdapterFacts
 
@@ -286,27 +287,45 @@ def open_spool(settings: Settings, name: str) -> Spool:
     Raises:
         SettingsError: If another process has it open.
     """
-    from feedbackloop.log import segments
-    from feedbackloop.log.spool import SEGMENT_BYTES, SpoolLimits
+    from feedbackloop.log import spools
 
-    return segments.open_spool(
+    return spools.open_spool(
         settings.home / "spool" / name,
         producer=secrets.token_hex(16),
-        limits=SpoolLimits(
-            memory_bytes=settings.sidecar.spool_memory_bytes,
-            disk_bytes=settings.sidecar.spool_disk_bytes,
-            # Two are reserved, and the disk is given back one at a time.
-            segment_bytes=min(SEGMENT_BYTES, max(2**16, settings.sidecar.spool_disk_bytes // 16)),
-        ),
+        limits=_spool_limits(settings),
         now_ns=time.time_ns,
+    )
+
+
+def adopt_spool(settings: Settings, name: str) -> Spool | None:
+    """Take over a spool that a dead process has left beside that of ``name``, if there is one."""
+    from feedbackloop.log import spools
+
+    return spools.adopt(
+        settings.home / "spool",
+        own=name,
+        limits=_spool_limits(settings),
+        untouched_since=time.time() - settings.sidecar.adopt_after_seconds,
+        now_ns=time.time_ns,
+    )
+
+
+def _spool_limits(settings: Settings) -> "SpoolLimits":
+    from feedbackloop.log.spool import SEGMENT_BYTES, SpoolLimits
+
+    return SpoolLimits(
+        memory_bytes=settings.sidecar.spool_memory_bytes,
+        disk_bytes=settings.sidecar.spool_disk_bytes,
+        # Two are reserved, and the disk is given back one at a time.
+        segment_bytes=min(SEGMENT_BYTES, max(2**16, settings.sidecar.spool_disk_bytes // 16)),
     )
 
 
 def spool_behind_bytes(settings: Settings, name: str) -> int:
     """Say how much of a process' spool is not yet in the log, whether or not it runs."""
-    from feedbackloop.log import segments
+    from feedbackloop.log import spools
 
-    return segments.spool_behind_bytes(settings.home / "spool" / name)
+    return spools.spool_behind_bytes(settings.home / "spool" / name)
 
 
 def open_runs(settings: Settings) -> Runs:

@@ -141,6 +141,10 @@ class MemorySpool:
     def released(self) -> int:
         return self._through
 
+    def troubles(self) -> Mapping[tuple[str, str], int]:
+        gaps = sum(isinstance(one, SpoolGap) for one in self._entries)
+        return {("shed", "refused"): gaps} if gaps else {}
+
     def behind_bytes(self) -> int:
         behind = [one for one in self._entries if one.position > self._through]
         return sum(len(one.payload) for one in behind if isinstance(one, Frame))

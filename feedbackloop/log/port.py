@@ -201,8 +201,7 @@ class Spool(Protocol):
             payload: The record. Not copied: do not change it.
             durable: True for what was promised to a client (votes): waits for ``fdatasync``.
                 False for completions: the page cache is enough.
-            written: Called once, on the writer thread, with None or with why it failed
-                (``LogUnavailable`` if it was shed or the disk refused).
+            written: Called once, on the writer thread, with None or with why it failed.
         """
         ...
 
@@ -212,12 +211,7 @@ class Spool(Protocol):
         *,
         written: Callable[[Sequence[Exception | None]], None],
     ) -> None:
-        """Hand over several records that are not durable: one wake-up, one word for all.
-
-        Args:
-            payloads: The records, in order.
-            written: Called once, on the writer thread, with one word for each record.
-        """
+        """Hand over several records that are not durable; ``written`` has a word for each."""
         ...
 
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
@@ -234,6 +228,10 @@ class Spool(Protocol):
 
     def released(self) -> int:
         """Return the position through which everything was forwarded, -1 at first."""
+        ...
+
+    def troubles(self) -> Mapping[tuple[str, str], int]:
+        """Count since the start: (``shed``, why), (``segment``, ``suspect``/``quarantined``)."""
         ...
 
     def behind_bytes(self) -> int:

@@ -7,115 +7,27 @@ A partition has one writing process, which holds its lock; readers take none.
 
 import asyncio
 import contextlib
-import fcntl
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 
 import msgspec
 
-from feedbackloop.errors import LogUnavailable, MalformedEvent, SettingsError
+from feedbackloop.errors import LogUnavailable, MalformedEvent
 from feedbackloop.events import Alias, AnyEvent
 from feedbackloop.log import codec, reader, segment
+from feedbackloop.log.folder import LocalDisk
 from feedbackloop.log.frames import MAX_PAYLOAD_BYTES
 from feedbackloop.log.port import Entry, Frame, Offset, SpoolGap
 from feedbackloop.log.size import refuse_larger
-from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes
 from feedbackloop.log.thread import Group, Nobody, Pending, WriterThread
 from feedbackloop.log.writer import Writer
 
 EVENTS = "feedbackloop.events"
 RELEASES = "feedbackloop.releases"
-_LOCK = "lock"
 _IDENTITY = "identity"
 _BATCH = 256
 _EVENT_BYTES = 8 * 2**10
-
-
-class LocalDisk:
-    """One folder of this machine, with a lock for its writer."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._locked: int | None = None
-
-    def lock(self) -> None:
-        """Become the folder's one writer, and make the folder if need be.
-
-        Raises:
-            SettingsError: If another process is it already.
-        """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
-            os.close(handle)
-            raise SettingsError(
-                f"{self._folder} is written by process {owner}: give this one a name of its own"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
-        self._locked = handle
-
-    def unlock(self) -> None:
-        """Let another process write. Safe to call twice."""
-        if self._locked is not None:
-            os.close(self._locked)
-        self._locked = None
-
-    def names(self) -> Sequence[str]:
-        try:
-            return [path.name for path in self._folder.iterdir()]
-        except FileNotFoundError:
-            return []
-
-    def create(self, name: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        return os.open(self._folder / name, flags, 0o600)
-
-    def reserve(self, handle: int, size: int) -> None:
-        os.posix_fallocate(handle, 0, size)
-
-    def open(self, name: str) -> int:
-        return os.open(self._folder / name, os.O_WRONLY)
-
-    def write(self, handle: int, data: bytes, at: int) -> int:
-        return os.pwrite(handle, data, at)
-
-    def truncate(self, handle: int, size: int) -> None:
-        os.ftruncate(handle, size)
-
-    def sync(self, handle: int) -> None:
-        os.fdatasync(handle)
-
-    def sync_folder(self) -> None:
-        handle = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-    def close(self, handle: int) -> None:
-        os.close(handle)
-
-    def size(self, name: str) -> int:
-        return (self._folder / name).stat().st_size
-
-    def read(self, name: str, start: int, length: int) -> bytes:
-        # Removed since it was listed: whoever needed it would have been told by its successor.
-        with contextlib.suppress(FileNotFoundError), (self._folder / name).open("rb") as file:
-            file.seek(start)
-            return file.read(length)
-        return b""
-
-    def replace(self, source: str, target: str) -> None:
-        (self._folder / source).replace(self._folder / target)
-
-    def remove(self, name: str) -> None:
-        (self._folder / name).unlink(missing_ok=True)
 
 
 class Partition:
@@ -367,19 +279,3 @@ class SegmentReleaseTopic:
         if known is None or one.epoch > known.epoch:
             # Raw is a view of the whole frame: copied, so that the frame can go.
             self._newest[one.alias] = msgspec.structs.replace(one, document=one.document.copy())
-
-
-def open_spool(
-    folder: Path, *, producer: str, limits: SpoolLimits, now_ns: Callable[[], int]
-) -> SpoolQueue:
-    """Open the spool of one process in a folder of its own."""
-    disk = LocalDisk(folder)
-    disk.lock()
-    spool = SpoolQueue(disk, producer=producer, limits=limits, now_ns=now_ns, closed=disk.unlock)
-    spool.start()
-    return spool
-
-
-def spool_behind_bytes(folder: Path) -> int:
-    """Say how much of a spool is not yet in the log; 0 where there is none."""
-    return behind_bytes(LocalDisk(folder)) if folder.is_dir() else 0

@@ -7,7 +7,8 @@ gap as soon as there is room for it.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -69,8 +70,8 @@ class SpoolQueue:
         self._queued_bytes = 0
         self._shed: list[GapNote] = []
         self._damaged: set[int] = set()
-        self.quarantined = 0
-        """Damaged segments that were kept, since the start."""
+        self._shed_records: Counter[str] = Counter()
+        self._quarantined = 0
         self._through = self._checkpoint = _read_checkpoint(disk)
         self._writer = Writer(
             disk,
@@ -163,9 +164,11 @@ class SpoolQueue:
         """Return how many bytes of segments were not yet freed."""
         return self._disk_bytes
 
-    def suspects(self) -> int:
-        """Return how many segments were left because the disk failed, since the start."""
-        return self._writer.suspects
+    def troubles(self) -> Mapping[tuple[str, str], int]:
+        with self._mutex:
+            shed = {("shed", reason): count for reason, count in self._shed_records.items()}
+        segments = {"suspect": self._writer.suspects, "quarantined": self._quarantined}
+        return shed | {("segment", what): count for what, count in segments.items()}
 
     def _drop(self, name: str, end: int) -> None:
         """Free a segment that was forwarded; a damaged one is kept for people to look at."""
@@ -174,7 +177,7 @@ class SpoolQueue:
         self._damaged -= damaged
         if damaged:
             recovery.quarantine(self._disk, name)
-            self.quarantined += 1
+            self._quarantined += 1
         else:
             self._disk.remove(name)
 
@@ -273,6 +276,7 @@ class SpoolQueue:
             self._shed.sort(key=lambda note: note.first)
 
     def _note(self, seq: int, at_ns: int, reason: str) -> None:
+        self._shed_records[reason] += 1
         last = self._shed[-1] if self._shed else None
         if last is not None and last.last + 1 == seq and last.reason == reason:
             self._shed[-1] = msgspec.structs.replace(last, last=seq, last_at_ns=at_ns)

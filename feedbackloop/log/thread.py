@@ -123,7 +123,10 @@ class WriterThread:
             self._wake.set()
 
     def close(self) -> None:
-        """Write and sync what is queued, then end the thread."""
+        """Write and sync what is queued, then end the thread, if it was ever started."""
+        if self._thread.ident is None:
+            self._writer.close()
+            return
         self._closing = True
         self._wake.set()
         self._thread.join()

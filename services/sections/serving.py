@@ -47,6 +47,9 @@ class Sidecar(Section):
     spool_disk_bytes: Count = 2 * 2**30
     """Records on disk, not yet in the log, before they are shed; a tenth is kept for votes."""
 
+    adopt_after_seconds: Seconds = 60.0
+    """How long the spool of a dead sidecar lies beside ours before we forward what is in it."""
+
     upstream_connect_seconds: Seconds = 5.0
     """How long to wait for a connection to vLLM."""
 

@@ -204,7 +204,14 @@ def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> F
     # Not for secrets: it spreads the waiting times of sidecars that lost one broker.
     random = Random()  # noqa: S311
     prepare = partial(remember, event_log, name, attribution)
-    return Forwarder(spool, event_log, translator, random=random, prepare=prepare)
+    return Forwarder(
+        spool,
+        event_log,
+        translator,
+        random=random,
+        prepare=prepare,
+        adopt=partial(wiring.adopt_spool, settings, name),
+    )
 
 
 async def _refresh(keyring: LiveKeyring) -> None:

@@ -12,7 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from copy import copy
+from datetime import timedelta
 from itertools import takewhile
 from pathlib import Path
 from random import Random
@@ -38,16 +39,15 @@ from feedbackloop.events import (
 from feedbackloop.log.port import EventLog, Frame, Spool, SpoolGap
 from services import telemetry
 from services.sidecar.delivery import Delivery
+from services.sidecar.passage import Passage
 
 log = structlog.get_logger()
 
 _Event = TypeVar("_Event", bound=Event)
-_BATCH = 500
-_BATCH_BYTES = 8 * 2**20
 _PATIENCE = timedelta(hours=1)  # longer than a reply takes: after that its end was shed
 _IDLE_SECONDS = 0.5
 _PACE_SECONDS = 0.1
-_RELEASE_SECONDS = 1.0
+_LOOK_SECONDS = 30.0
 _REMEMBERED = 2_000  # completions of the last talks that are known again after a start
 _LOOK_BACK = 4_000  # entries of the log among which those are looked for
 _SHUT = frozenset({"unreachable", "credentials", "tls", "topic_missing", "no_leader"})
@@ -132,6 +132,17 @@ class Translator:
         self.keep(entry.payload, reason)
         return [_gap(entry, "set_aside")]
 
+    def anew(self) -> "Translator":
+        """Return one for another spool, with the same keys and the same memory of talks."""
+        another = copy(self)
+        another.begin()
+        return another
+
+    def begin(self) -> None:
+        """Forget what was opened, and where: another spool is to be read."""
+        self._open = {}
+        self._previous = -1
+
     def finished(self) -> int:
         """Return the position through which nothing is needed any more, -1 at first."""
         # They were opened in the order of the spool.
@@ -191,9 +202,10 @@ class Forwarder:
         translator: Records to events.
         random: For the spread of waiting times.
         prepare: Awaited before anything is translated.
+        adopt: Returns a spool that a dead process has left, to be forwarded beside ours.
     """
 
-    def __init__(
+    def __init__(  # one for each thing that it needs
         self,
         spool: Spool,
         event_log: EventLog,
@@ -201,19 +213,17 @@ class Forwarder:
         *,
         random: Random,
         prepare: Callable[[], Awaitable[None]] = _nothing,
+        adopt: Callable[[], Spool | None] = lambda: None,
     ) -> None:
-        self._spool = spool
         self._log = event_log
         self._translator = translator
         self._prepare = prepare
+        self._adopt = adopt
         self._delivery = Delivery(event_log, set_aside=translator.keep, random=random)
         self._stopping = threading.Event()
-        self._after = spool.released()
-        self._events: list[AnyEvent] = []
-        self._through = self._after
-        self._behind = False
-        self._released_at = time.monotonic()
-        self._oldest: datetime | None = None
+        self._own = Passage(spool, translator, self._delivery)
+        self._orphan: Passage | None = None
+        self._look_at = 0.0
         self._thread = threading.Thread(target=self._main, name="forwarder", daemon=True)
 
     @property
@@ -223,8 +233,8 @@ class Forwarder:
 
     def start(self) -> None:
         """Begin to forward, and to show how far behind the log is."""
-        telemetry.SPOOL_BACKLOG_BYTES.set_function(self._spool.behind_bytes)
-        telemetry.OLDEST_UNCONFIRMED_SECONDS.set_function(self._oldest_seconds)
+        telemetry.SPOOL_BACKLOG_BYTES.set_function(self._own.spool.behind_bytes)
+        telemetry.OLDEST_UNCONFIRMED_SECONDS.set_function(self._own.oldest_seconds)
         self._thread.start()
 
     def stop(self, *, drain_seconds: float) -> bool:
@@ -245,19 +255,19 @@ class Forwarder:
         while True:
             stopping = self._stopping.is_set()
             try:
-                moved = await self._forward()
+                moved = await self._forward(stopping=stopping)
             except Exception:  # the outermost loop: what is in the spool can wait
                 log.exception("forwarding_failed")
                 telemetry.FORWARD_ERRORS.inc()
                 await asyncio.sleep(_IDLE_SECONDS)
                 continue
             if stopping and not moved:
-                self._release()
+                self._own.release()
                 return
             if not moved:
-                self._release()
-                self._spool.wait(after=self._after, timeout_seconds=_IDLE_SECONDS)
-            elif not self._behind:
+                self._own.release()
+                self._own.spool.wait(after=self._own.after, timeout_seconds=_IDLE_SECONDS)
+            elif not self._own.behind:
                 # A batch costs a sync and a few switches of threads, however small it is.
                 self._stopping.wait(_PACE_SECONDS)
 
@@ -278,50 +288,33 @@ class Forwarder:
             else:
                 return
 
-    def _oldest_seconds(self) -> float:
-        oldest = self._oldest
-        return 0.0 if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
+    async def _forward(self, *, stopping: bool) -> bool:
+        """Move a batch of ours, and one of whoever left theirs; say whether there was any."""
+        moved = await self._own.move()
+        if stopping:
+            # What another has left can wait for the next one who looks.
+            if self._orphan is not None:
+                self._put_down(self._orphan)
+            return moved
+        if self._orphan is None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._take_up()
+        if self._orphan is not None and not await self._orphan.move():
+            self._put_down(self._orphan)
+            self._look_at = 0.0  # there may be another one
+        return moved or self._orphan is not None
 
-    async def _forward(self) -> bool:
-        """Move one batch from the spool to the log; say whether there was any."""
-        # Translated once: what was opened and then closed cannot be paired a second time.
-        if self._through == self._after:
-            self._translate()
-        if self._through == self._after and not self._events:
-            return False
-        await self._delivery.deliver(self._events)
-        self._events, self._after, self._oldest = [], self._through, None
-        if time.monotonic() > self._released_at + _RELEASE_SECONDS:
-            self._release()
-        return True
+    def _take_up(self) -> None:
+        spool = self._adopt()
+        if spool is not None:
+            telemetry.SPOOLS_ADOPTED.inc()
+            log.info("spool_adopted", bytes=spool.behind_bytes())
+            self._orphan = Passage(spool, self._translator.anew(), self._delivery)
 
-    def _release(self) -> None:
-        """Let the spool go of what is in the log; it costs a sync, too.
-
-        What was opened and has not closed is kept: after a crash it is evidence.
-        """
-        self._released_at = time.monotonic()
-        self._spool.release(through=self._translator.finished())
-
-    def _translate(self) -> None:
-        size = 0
-        self._behind = True
-        for number, entry in enumerate(self._spool.read(after=self._after), 1):
-            if self._oldest is None:
-                self._oldest = entry.at if isinstance(entry, Frame) else entry.first_at
-            try:
-                self._events += self._translator.events(entry)
-                if isinstance(entry, Frame):
-                    size += len(entry.payload)
-                    self._events += self._translator.abandoned(entry)
-            except Exception:  # one record must not hold up all that come after it
-                log.exception("record_not_translated")
-                self._events += self._translator.set_aside(entry, "unexpected")
-            self._through = entry.position
-            if size >= _BATCH_BYTES or number == _BATCH:
-                return
-        self._events += self._translator.left_by_the_dead(self._spool.producer)
-        self._behind = False
+    def _put_down(self, orphan: Passage) -> None:
+        self._orphan = None
+        orphan.release()
+        orphan.spool.close()
 
 
 class DeadLetters:

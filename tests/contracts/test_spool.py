@@ -9,8 +9,8 @@ import pytest
 from feedbackloop.errors import LogUnavailable, SettingsError
 from feedbackloop.log.memory import MemorySpool
 from feedbackloop.log.port import Frame, Spool, SpoolGap
-from feedbackloop.log.segments import open_spool, spool_behind_bytes
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue
+from feedbackloop.log.spools import adopt, open_spool, spool_behind_bytes
 
 
 def segments(folder: Path, limits: SpoolLimits | None = None, producer: str = "one") -> SpoolQueue:
@@ -153,6 +153,98 @@ def test_releasing_gives_the_disk_back(tmp_path: Path) -> None:
 
     assert spool.backlog_bytes() < before / 3
     spool.close()
+
+
+def left_behind(root: Path, name: str = "dead", *, producer: str = "one") -> None:
+    """Leave a spool with two records as a killed process does."""
+    spool = segments(root / name, producer=producer)
+    put(spool, b"one", durable=True)
+    put(spool, b"two", durable=True)
+    spool.close()
+
+
+def adopted(
+    root: Path, own: str = "alive", *, untouched_since: float = 10**11
+) -> SpoolQueue | None:
+    return adopt(
+        root,
+        own=own,
+        limits=SpoolLimits(segment_bytes=4096),
+        untouched_since=untouched_since,
+        now_ns=lambda: 0,
+    )
+
+
+def test_what_a_dead_process_left_is_read_under_its_own_name_and_numbers(tmp_path: Path) -> None:
+    """The audit counts them as what they are: records of that process."""
+    left_behind(tmp_path)
+
+    orphan = adopted(tmp_path)
+
+    assert orphan is not None
+    found = [one for one in orphan.read(after=-1) if isinstance(one, Frame)]
+    assert [(one.producer, one.seq) for one in found] == [("one", 0), ("one", 1)]
+    assert orphan.producer != "one"
+
+
+def test_of_two_that_look_at_once_one_takes_it(tmp_path: Path) -> None:
+    """Two sidecars that start together forward it once."""
+    left_behind(tmp_path)
+
+    first, second = adopted(tmp_path, "a"), adopted(tmp_path, "b")
+
+    assert first is not None
+    assert second is None
+
+
+def test_its_name_is_free_again_for_its_owner(tmp_path: Path) -> None:
+    """A sidecar that was away for long may come back while another forwards what it left."""
+    left_behind(tmp_path)
+    orphan = adopted(tmp_path)
+
+    owner = segments(tmp_path / "dead", producer="two")
+
+    assert orphan is not None
+    assert payloads(orphan) == [b"one", b"two"]
+    assert payloads(owner) == []
+    owner.close()
+
+
+def test_an_orphan_that_was_forwarded_is_gone_and_one_that_was_not_is_left(tmp_path: Path) -> None:
+    """Whoever adopts it may die on the way: the next one goes on where it stopped."""
+    left_behind(tmp_path)
+    killed = adopted(tmp_path)
+    assert killed is not None
+    first, last = killed.read(after=-1)
+    killed.release(through=first.position)
+    killed.close()
+
+    heir = adopted(tmp_path)
+    assert heir is not None
+    rest = payloads(heir)
+    heir.release(through=last.position)
+    heir.close()
+
+    assert rest == [b"two"]
+    assert list(tmp_path.iterdir()) == []
+    assert adopted(tmp_path) is None
+
+
+@pytest.mark.parametrize("why", ["it is ours", "its process lives", "it was written just now"])
+def test_a_spool_is_left_alone(tmp_path: Path, why: str) -> None:
+    """Only what nobody else will forward is taken."""
+    left_behind(tmp_path)
+    owner = segments(tmp_path / "dead", producer="two") if why == "its process lives" else None
+
+    orphan = adopted(
+        tmp_path,
+        "dead" if why == "it is ours" else "alive",
+        untouched_since=0 if why == "it was written just now" else 10**11,
+    )
+
+    assert orphan is None
+    if owner is not None:
+        owner.close()
 
 
 def test_how_far_the_reader_is_behind_can_be_seen_from_outside(tmp_path: Path) -> None:

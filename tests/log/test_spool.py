@@ -6,8 +6,8 @@ from pathlib import Path
 from threading import Event
 
 from feedbackloop.errors import LogUnavailable
+from feedbackloop.log.folder import LocalDisk
 from feedbackloop.log.port import Frame, SpoolGap
-from feedbackloop.log.segments import LocalDisk
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue
 from tests.log.crashing_disk import CrashingDisk
 
@@ -135,7 +135,7 @@ def test_a_damaged_segment_is_kept_when_it_is_released(tmp_path: Path) -> None:
     spool.release(through=last.position)
 
     kept = [file.name for file in tmp_path.iterdir() if "0000.seg" in file.name]
-    assert (kept, spool.quarantined) == ([f"{FIRST}.damaged"], 1)
+    assert (kept, spool.troubles()[("segment", "quarantined")]) == ([f"{FIRST}.damaged"], 1)
 
 
 def test_a_segment_whose_head_is_damaged_is_still_its_producers(tmp_path: Path) -> None:

@@ -220,6 +220,28 @@ async def test_a_crash_is_in_the_log_though_nothing_follows_it() -> None:
     assert not list(spool.read(after=spool.released()))
 
 
+async def test_what_a_dead_sidecar_left_is_forwarded_beside_our_own() -> None:
+    """Nobody else would: its pod will not come back under that name."""
+    orphan, event_log = offered(an_opening("c8"), a_vote("c9")), MemoryEventLog()
+    orphan.producer = "adopted"
+    left = [orphan]
+    forwarder = Forwarder(
+        offered(an_opening("c1"), a_closing("c1")),
+        event_log,
+        a_translator(),
+        random=Random(1),
+        adopt=lambda: left.pop() if left else None,
+    )
+    forwarder.start()
+    await until(lambda: forwarder.forwarded == 3)
+    forwarder.stop(drain_seconds=PATIENT_SECONDS)
+
+    found = {type(one): one for one in await events_of(event_log) if one.completion_id != "c1"}
+    assert found[ThumbGiven].completion_id == "c9"
+    assert found[CompletionServed].outcome == Outcome.CRASHED
+    assert not list(orphan.read(after=-1))
+
+
 async def test_every_number_of_a_producer_comes_back() -> None:
     """Whatever became of a record, the audit finds it in an event or a declared gap."""
     spool = offered(an_opening(), b"junk", a_vote(), a_closing(), a_closing("c9"))

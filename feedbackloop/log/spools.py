@@ -1,0 +1,95 @@
+"""The spools of one machine: each process' own, and those that dead processes have left.
+
+    {root}/{name}/                   the spool of the process of that name
+    {root}/{name}.orphan-{hex}/      one that was taken over, so that its name is free again
+
+Whoever holds a spool's lock owns it. The lock of a dead process is free: the next one that looks
+takes it, moves the folder aside, and forwards what is in it under its producer's name and numbers.
+If it dies on the way, the folder's lock is free again.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from feedbackloop.log import reader
+from feedbackloop.log.folder import LOCK, LocalDisk
+from feedbackloop.log.recovery import DAMAGED
+from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes
+
+_ORPHAN = ".orphan-"
+
+
+def open_spool(
+    folder: Path, *, producer: str, limits: SpoolLimits, now_ns: Callable[[], int]
+) -> SpoolQueue:
+    """Open the spool of one process in a folder of its own.
+
+    Raises:
+        SettingsError: If another process has it open.
+    """
+    disk = LocalDisk(folder)
+    disk.lock()
+    spool = SpoolQueue(disk, producer=producer, limits=limits, now_ns=now_ns, closed=disk.unlock)
+    spool.start()
+    return spool
+
+
+def adopt(
+    root: Path, *, own: str, limits: SpoolLimits, untouched_since: float, now_ns: Callable[[], int]
+) -> SpoolQueue | None:
+    """Take over one spool whose process is dead; None if there is none.
+
+    Args:
+        root: Where spools are.
+        own: Name of this process' spool.
+        limits: Of the spool; nothing is written to it.
+        untouched_since: Seconds since 1970. What was written later is left alone: its process may
+            be about to start again.
+        now_ns: The clock.
+
+    Returns:
+        A spool to be read and released. Closed when all of it is released, it is gone.
+    """
+    for folder in _others(root, own):
+        disk = LocalDisk(folder)
+        if not disk.try_lock():
+            continue
+        if not reader.segments(disk) or _is_fresh(disk, untouched_since) or not behind_bytes(disk):
+            disk.unlock()
+            continue
+        if _ORPHAN not in folder.name:
+            disk.move(root / f"{folder.name}{_ORPHAN}{secrets.token_hex(4)}")
+        return SpoolQueue(
+            disk,
+            producer=secrets.token_hex(16),
+            limits=limits,
+            now_ns=now_ns,
+            closed=partial(_leave, disk),
+        )
+    return None
+
+
+def spool_behind_bytes(folder: Path) -> int:
+    """Say how much of a spool is not yet in the log; 0 where there is none."""
+    return behind_bytes(LocalDisk(folder)) if folder.is_dir() else 0
+
+
+def _others(root: Path, own: str) -> Iterator[Path]:
+    if root.is_dir():
+        yield from sorted(one for one in root.iterdir() if one.is_dir() and one.name != own)
+
+
+def _is_fresh(disk: LocalDisk, untouched_since: float) -> bool:
+    return disk.touched() > untouched_since
+
+
+def _leave(disk: LocalDisk) -> None:
+    """Give a spool up; what was forwarded whole is removed, but for damaged segments."""
+    if not behind_bytes(disk):
+        for name in disk.names():
+            if name != LOCK and not name.endswith(DAMAGED):
+                disk.remove(name)
+        disk.vanish()
+    disk.unlock()

@@ -1,0 +1,113 @@
+"""One spool's way into the log: read, translated, delivered, and let go of."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from feedbackloop.events import AnyEvent
+from feedbackloop.log.port import Frame, Spool, SpoolGap
+from services import telemetry
+from services.sidecar.delivery import Delivery
+
+log = structlog.get_logger()
+
+_BATCH = 500
+_BATCH_BYTES = 8 * 2**20
+_RELEASE_SECONDS = 1.0
+
+
+class Translates(Protocol):
+    """Records to events; see ``forwarder.Translator``."""
+
+    def events(self, entry: Frame | SpoolGap) -> Sequence[AnyEvent]: ...
+    def abandoned(self, newest: Frame) -> Sequence[AnyEvent]: ...
+    def left_by_the_dead(self, alive: str) -> Sequence[AnyEvent]: ...
+    def set_aside(self, entry: Frame | SpoolGap, reason: str) -> Sequence[AnyEvent]: ...
+    def finished(self) -> int: ...
+
+
+class Passage:
+    """Moves one spool's records into the log, a batch at a time.
+
+    Args:
+        spool: Read, and released up to where everything is in the log.
+        translator: Records to events.
+        delivery: Events into the log.
+    """
+
+    def __init__(self, spool: Spool, translator: Translates, delivery: Delivery) -> None:
+        self.spool = spool
+        self.after = spool.released()
+        """Everything up to this position is in the log."""
+        self.behind = False
+        """Whether there was more to read than the last batch."""
+        self._translator = translator
+        self._delivery = delivery
+        self._events: list[AnyEvent] = []
+        self._through = self.after
+        self._released_at = time.monotonic()
+        self._oldest: datetime | None = None
+        self._counted: Counter[tuple[str, str]] = Counter()
+
+    def oldest_seconds(self) -> float:
+        """Return the age of the oldest record that was read and is not confirmed, 0 if none is."""
+        oldest = self._oldest
+        return 0.0 if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
+
+    async def move(self) -> bool:
+        """Move one batch from the spool to the log; say whether there was any."""
+        # Translated once: what was opened and then closed cannot be paired a second time.
+        if self._through == self.after:
+            self._translate()
+        if self._through == self.after and not self._events:
+            return False
+        await self._delivery.deliver(self._events)
+        self._events, self.after, self._oldest = [], self._through, None
+        if time.monotonic() > self._released_at + _RELEASE_SECONDS:
+            self.release()
+        return True
+
+    def release(self) -> None:
+        """Let the spool go of what is in the log; it costs a sync, too.
+
+        What was opened and has not closed is kept: after a crash it is evidence.
+        """
+        self._released_at = time.monotonic()
+        self._count()
+        try:
+            self.spool.release(through=self._translator.finished())
+        except OSError as error:
+            # It is in the log, and will be released when the disk takes it.
+            telemetry.FORWARD_ERRORS.inc()
+            log.warning("spool_not_released", error=str(error))
+
+    def _translate(self) -> None:
+        size = 0
+        self.behind = True
+        for number, entry in enumerate(self.spool.read(after=self.after), 1):
+            if self._oldest is None:
+                self._oldest = entry.at if isinstance(entry, Frame) else entry.first_at
+            try:
+                self._events += self._translator.events(entry)
+                if isinstance(entry, Frame):
+                    size += len(entry.payload)
+                    self._events += self._translator.abandoned(entry)
+            except Exception:  # one record must not hold up all that come after it
+                log.exception("record_not_translated")
+                self._events += self._translator.set_aside(entry, "unexpected")
+            self._through = entry.position
+            if size >= _BATCH_BYTES or number == _BATCH:
+                return
+        self._events += self._translator.left_by_the_dead(self.spool.producer)
+        self.behind = False
+
+    def _count(self) -> None:
+        """Add to the metrics what has happened in the spool since the last time."""
+        now = Counter(self.spool.troubles())
+        for (kind, reason), count in (now - self._counted).items():
+            telemetry.SPOOL_TROUBLES.labels(kind, reason).inc(count)
+        self._counted = now
