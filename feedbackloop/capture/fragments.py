@@ -10,7 +10,7 @@ Each line is a JSON object::
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -23,6 +23,7 @@ from feedbackloop.capture.dialogues import (
     continuation,
     keeps_its_words,
 )
+from feedbackloop.capture.reactions import THANKS
 from feedbackloop.capture.retries import (
     DEFAULT_RULES,
     Implication,
@@ -37,6 +38,9 @@ from feedbackloop.events import RetryKind
 
 HALVES = ("tuned", "held-out")
 """The halves of a labelled set: thresholds are set on the first, and reported on the second."""
+
+FINDS = frozenset({*(kind.value for kind in RetryKind), THANKS})
+"""What can be found in a fragment; all else that is printed as a kind is why nothing was."""
 
 _MIDDLE = 128
 _KINDS = {
@@ -106,7 +110,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         lines: In order.
         implied: By what is implied, over the lines that say so.
-        kinds: By kind, over the lines that name one.
+        kinds: By kind, over the lines that name one. A kind that is found where something else is
+            implied is a false find of it, whether or not the line names a kind; a reason for none
+            is counted only if a line names it.
         unreadable: Lines left out.
     """
 
@@ -150,7 +156,7 @@ def score_fragments(
     return Report(
         lines=scored,
         implied=_rates(implied),
-        kinds=_by_kind([one for one in scored if one.truth_kind is not None]),
+        kinds=_by_kind(scored),
         unreadable=sum(one.error is not None for one in scored),
     )
 
@@ -192,9 +198,10 @@ def _judge(first: Half, second: Half, rules: Rules, known: Vocabulary) -> Implic
     return judge(before, after, rules=rules, vocabulary=known)
 
 
-def _by_kind(lines: list[Scored]) -> dict[str, Rate]:
-    rates = _rates([(one.kind, one.truth_kind or "") for one in lines])
-    told = [one for one in lines if one.truth is not None]
+def _by_kind(lines: Sequence[Scored]) -> dict[str, Rate]:
+    named = [one for one in lines if one.truth_kind is not None]
+    rates = _rates([(one.kind, one.truth_kind or "") for one in (*named, *_false_finds(lines))])
+    told = [one for one in named if one.truth is not None]
     total = Counter(one.truth_kind for one in told)
     right = Counter(one.truth_kind for one in told if one.implied is one.truth)
     return {
@@ -202,7 +209,17 @@ def _by_kind(lines: list[Scored]) -> dict[str, Rate]:
         if total[name]
         else rate
         for name, rate in rates.items()
+        if name in FINDS or (name and rate.true)
     }
+
+
+def _false_finds(lines: Sequence[Scored]) -> Iterator[Scored]:
+    """Yield the lines of no named kind in which one was found that their truth rules out."""
+    return (
+        one
+        for one in lines
+        if one.truth_kind is None and one.truth not in (None, one.implied) and one.kind in FINDS
+    )
 
 
 def _rates(pairs: list[tuple[str, str]]) -> dict[str, Rate]:

@@ -38,6 +38,17 @@ def test_our_dialogues_can_be_read_and_name_their_truth(name: str) -> None:
     assert all(line.truth and line.truth_kind for line in found.lines)
 
 
+@pytest.mark.parametrize("name", ["blind-a.jsonl"])
+def test_a_strangers_dialogues_name_a_kind_exactly_where_there_is_one(name: str) -> None:
+    """Whoever has never seen the detector does not know its reasons, only whether it is right."""
+    found = score_fragments(lines(name))
+
+    assert found.unreadable == 0
+    assert all(
+        (line.truth_kind in KINDS) == (line.truth is not Implied.NONE) for line in found.lines
+    )
+
+
 def test_the_labelled_set_is_as_large_and_as_mixed_as_the_page_says() -> None:
     """One kind or one language could carry the mean."""
     found = score_fragments(lines("dialogues.jsonl"))
@@ -211,6 +222,33 @@ def test_a_kind_of_another_name_is_counted_by_what_it_implies() -> None:
     rate = score_fragments([msgspec.json.encode(line)]).kinds["follow_up"]
 
     assert (rate.recall, rate.understood) == (0.0, 1.0)
+
+
+FINDS: dict[str, tuple[str, Implied]] = {
+    "correction": ("That's wrong.", Implied.REJECTED),
+    "thanks": ("Thanks!", Implied.ACCEPTED),
+}
+
+
+@pytest.mark.parametrize("kind", FINDS)
+@pytest.mark.parametrize("truth", [None, *Implied])
+def test_a_find_where_nothing_of_the_kind_is_true_is_a_false_one(
+    kind: str, truth: Implied | None
+) -> None:
+    """Most of a team's lines are none of our kinds, and it leaves their kind out."""
+    turn, implied = FINDS[kind]
+    line = {
+        "implied": truth,
+        "first": {"messages": [PIZZA], "response": ANSWER, "at": 0},
+        "second": {"messages": [{"role": "user", "content": turn}], "at": 9},
+    }
+
+    kinds = score_fragments([msgspec.json.encode(line)]).kinds
+
+    if truth in (None, implied):
+        assert kinds == {}
+    else:
+        assert (kinds[kind].precision, kinds[kind].found, kinds[kind].true) == (0.0, 1, 0)
 
 
 @given(st.text() | st.binary())
