@@ -4,7 +4,7 @@ A turn is read clause by clause, its beginning only. What is quoted or code says
 what a clause supposes ("if", "why"), nor a question, unless it is one of doubt.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from re import compile as regex
 
 import msgspec
@@ -26,6 +26,7 @@ _GLAD = regex(
     "[\U0001f44d\U0001f64f\u2764\U0001f60d\U0001f389\U0001f4af\U0001f44f\U0001f44c\U0001f970\U0001f917]"
 )
 _CROSS = regex("[\U0001f44e\U0001f621\U0001f620\U0001f926\U0001f644\U0001f92c\U0001f624]")
+_SIGNS = regex(r"[^\w']+")
 _FAULT = regex(r"\b\w*(?:error|exception)\s*:|traceback \(most recent")
 
 _TELLING = (Marker.CORRECTION, Marker.THANKS, Marker.POLITE, Marker.DENIAL)
@@ -60,17 +61,31 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """The beginning of a turn, taken apart once, and the languages that it may be in."""
+    """The beginning of a turn, taken apart once.
+
+    Attributes:
+        clauses: Its parts.
+        text: The same in one piece, quotes and code left out.
+        tongues: The languages that it may be in.
+        asked: What the person had asked before, folded: words of judgement that stand there are
+            what the talk is about.
+    """
 
     clauses: tuple[Clause, ...]
     text: str
     tongues: tuple[Language, ...]
+    asked: str = ""
 
 
-def turn(said: str, tongues: Tongues) -> Turn:
-    """Take the beginning of a turn apart."""
+def turn(said: str, tongues: Tongues, *, asked: str = "") -> Turn:
+    """Take the beginning of a turn apart; ``asked`` is what the person had asked before."""
     text = _QUOTED.sub(" \x00 ", folded(said[:_READ], trim=False))
-    return Turn(clauses=tuple(_clauses(text, tongues)), text=text, tongues=tuple(tongues))
+    return Turn(
+        clauses=tuple(_clauses(text, tongues)),
+        text=text,
+        tongues=tuple(tongues),
+        asked=folded(asked[:_READ]),
+    )
 
 
 def objects(one: Turn) -> bool:
@@ -80,7 +95,7 @@ def objects(one: Turn) -> bool:
     """
     if _CROSS.search(one.text) or _FAULT.search(one.text):
         return True
-    return any(_objects(clause, one.tongues) for clause in one.clauses)
+    return any(_objects(clause, one) for clause in one.clauses)
 
 
 def insists(one: Turn) -> bool:
@@ -88,7 +103,7 @@ def insists(one: Turn) -> bool:
     return any(
         not clause.asked
         and not _any(clause.text, Marker.POLITE, one.tongues)
-        and _holds(clause.text, Marker.OBJECTION, one.tongues)
+        and _objection(clause.text, one)
         for clause in one.clauses
     )
 
@@ -105,14 +120,20 @@ def is_polite(one: Turn) -> bool:
     return _any(whole, Marker.POLITE, one.tongues)
 
 
-def is_glad(one: Turn) -> bool:
-    """Say whether a turn says that the answer was good, before it says anything else."""
+def is_glad(one: Turn, *, is_answer: bool = False) -> bool:
+    """Say whether a turn says that the answer was good, before it says anything else.
+
+    Args:
+        one: The turn.
+        is_answer: Whether the assistant had asked; what then stands within a clause is about what
+            it had asked for: "a thank you card".
+    """
     if is_polite(one):
         return False
     if _GLAD.search(one.text):
         return not any(clause.asked for clause in one.clauses)
     for clause in one.clauses[:3]:
-        if _is_glad(clause, one.tongues):
+        if _is_glad(clause, one.tongues) and not (is_answer and not _thanks(clause, one.tongues)):
             return True
         if clause.asked or _wishes(clause, one.tongues) or clause.words > _SHORT:
             return False
@@ -130,14 +151,24 @@ def asks_for_more(one: Turn) -> bool:
     )
 
 
-def goes_on(one: Turn) -> bool:
-    """Say whether a person wants the rest of the answer."""
-    clause = next(iter(one.clauses), None)
-    return (
-        clause is not None
-        and clause.words <= _SHORT
-        and _any(clause.text, Marker.GO_ON, one.tongues)
+def goes_on(one: Turn, *, after_a_stop: bool = False) -> bool:
+    """Say whether a person wants the rest of the answer.
+
+    Args:
+        one: The turn.
+        after_a_stop: Whether the answer was stopped; then people first say that they did not mean
+            to: "Oops, I hit stop by accident, please go on".
+    """
+    clauses = one.clauses if after_a_stop else one.clauses[:1]
+    return any(
+        clause.words <= _SHORT and _any(clause.text, Marker.GO_ON, one.tongues)
+        for clause in clauses
     )
+
+
+def plays(one: Turn) -> bool:
+    """Say whether a turn begins a game, a quiz or a role: what is said in it is a move."""
+    return any(_any(clause.text, Marker.PLAY, one.tongues) for clause in one.clauses[:2])
 
 
 def constrains(one: Turn) -> bool:
@@ -153,81 +184,53 @@ def follows(one: Turn) -> bool:
 
 def has_question(one: Turn) -> bool:
     """Say whether anything in a turn asks."""
-    return any(clause.asked or _inquires(clause, one.tongues) for clause in one.clauses)
+    return any(clause.asked or inquires(clause, one.tongues) for clause in one.clauses)
 
 
-def contrasts(one: Turn) -> bool:
-    """Say whether a turn sets one thing against another: "Peru, not Brazil"."""
-    return any(
-        _denied(clause.text, one.tongues) == 0 and not clause.first for clause in one.clauses[1:4]
-    )
-
-
-def contradicts(one: Turn, named: Callable[[str], bool]) -> bool:
-    """Say whether a turn begins with a statement that may speak against the answer.
-
-    It does so after a "but", by denying something of what was named before, or by pointing at
-    the answer; a wish does not, nor a statement about the person who speaks.
-
-    Args:
-        one: The turn.
-        named: Whether prompt or answer named a word.
-    """
-    clause = next((clause for clause in one.clauses if clause.words > 1), None)
-    if clause is None or _speaks_of_self(clause.text, one.tongues):
-        return False
-    head = clause.text.split(" ", 1)[0]
-    spaced = [language for language in one.tongues if language.spaced]
-    if any(head in language.ask for language in spaced):
-        return False
-    points = any(head in language.pronouns for language in spaced)
-    states = not spaced or named(head) or any(head in language.function for language in spaced)
-    return points or clause.adverse or (states and _denied(clause.text, one.tongues) > 0)
-
-
-def _denied(text: str, tongues: Tongues) -> int:
-    """Return the place of the first word that denies, in words; -1 if there is none."""
-    words = text.split()
-    for place, word in enumerate(words):
-        for language in tongues:
-            if language.spaced:
-                if word in language.negation:
-                    return place
-            elif any(one in word for one in language.negation):
-                return 0 if any(word.startswith(one) for one in language.negation) else place + 1
-    return -1
-
-
-def _speaks_of_self(text: str, tongues: Tongues) -> bool:
-    return any(
-        text.split(" ", 1)[0] in language.self
-        if language.spaced
-        else any(text.startswith(word) for word in language.self)
-        for language in tongues
-    )
-
-
-def _objects(clause: Clause, tongues: Tongues) -> bool:
+def _objects(clause: Clause, one: Turn) -> bool:
+    tongues = one.tongues
     if _any(clause.text, Marker.POLITE, tongues):
         return False
     if _any(clause.text, Marker.DOUBT, tongues):
-        return True
+        # "Huh, ..." is surprise; "Huh?" is doubt.
+        return clause.words > 1 or len(one.clauses) == 1 or inquires(clause, tongues)
     if clause.asked or _any(clause.text, Marker.IF, tongues):
         return False
     if _is_glad(clause, tongues):
-        return any(_objects(rest, tongues) for rest in _after_but(clause, tongues))
+        return any(_objects(rest, one) for rest in _after_but(clause, tongues))
     heads = (_any(text, Marker.CORRECTION, tongues) for text in _after_no(clause.text, tongues))
-    return any(heads) or (
-        not _inquires(clause, tongues) and _holds(clause.text, Marker.OBJECTION, tongues)
-    )
+    return any(heads) or (not inquires(clause, tongues) and _objection(clause.text, one))
+
+
+def _objection(text: str, one: Turn) -> bool:
+    """Say whether a clause objects in its middle, in words that are not what the talk is about."""
+    for language in one.tongues:
+        found = language.patterns[Marker.OBJECTION].search(text)
+        if found is None:
+            continue
+        judging = found.group().rsplit(" ", 1)[-1]
+        if found.start() == 0 or not one.asked or f" {judging} " not in f" {_plain(one.asked)} ":
+            return True
+    return False
+
+
+def _plain(text: str) -> str:
+    """Leave signs out between words."""
+    return " ".join(_SIGNS.sub(" ", text).split())
 
 
 def _is_glad(clause: Clause, tongues: Tongues) -> bool:
     if _holds(clause.text, Marker.AHEAD, tongues):
         return False
-    if _any(clause.text, Marker.THANKS, tongues):
+    if _thanks(clause, tongues):
         return True
-    return clause.words <= _SHORT and _holds(clause.text, Marker.PRAISE, tongues)
+    # "How do I say thank you?" is about thanks.
+    short = clause.words <= _SHORT and not inquires(clause, tongues)
+    return short and _holds(clause.text, Marker.PRAISE, tongues)
+
+
+def _thanks(clause: Clause, tongues: Tongues) -> bool:
+    return _any(clause.text, Marker.THANKS, tongues)
 
 
 def _after_but(clause: Clause, tongues: Tongues) -> Iterator[Clause]:
@@ -249,10 +252,10 @@ def _after_no(text: str, tongues: Tongues) -> Iterator[str]:
 
 
 def _wishes(clause: Clause, tongues: Tongues) -> bool:
-    return _holds(clause.text, Marker.CONSTRAINT, tongues) or _inquires(clause, tongues)
+    return _holds(clause.text, Marker.CONSTRAINT, tongues) or inquires(clause, tongues)
 
 
-def _inquires(clause: Clause, tongues: Tongues) -> bool:
+def inquires(clause: Clause, tongues: Tongues) -> bool:
     """Say whether a clause is a question without a question mark."""
     if clause.asked:
         return True

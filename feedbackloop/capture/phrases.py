@@ -123,7 +123,9 @@ def _inner(text: str) -> str:
 def _plain(text: str) -> str:
     if text.startswith("*"):
         return _GAP + r"\w*" + _plain(text[1:])
-    return escape(folded(text, trim=False)).replace(r"\*", r"\w*").replace(r"\#", r"\d+")
+    # People leave the apostrophe out: "didnt", "thats".
+    text = escape(folded(text, trim=False)).replace("'", "'?")
+    return text.replace(r"\*", r"\w*").replace(r"\#", r"\d+")
 
 
 def _joined(phrase: str) -> str:

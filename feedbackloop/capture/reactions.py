@@ -8,7 +8,7 @@ from functools import cached_property
 
 import msgspec
 
-from feedbackloop.capture import markers
+from feedbackloop.capture import contrary, markers
 from feedbackloop.capture.markers import Turn
 from feedbackloop.capture.similarity import similarity
 from feedbackloop.capture.sketch import Sketch
@@ -74,7 +74,18 @@ class Pair:
     @cached_property
     def turn(self) -> Turn:
         """The second turn, clause by clause."""
-        return markers.turn(self.second.said, self.tongues)
+        return markers.turn(self.second.said, self.tongues, asked=self.first.said)
+
+    @cached_property
+    def is_game(self) -> bool:
+        """Whether the talk is a game, a quiz or a play, in which a no is a move."""
+        before = (self.first.said, self.first.answered)
+        return any(markers.plays(markers.turn(text, self.tongues)) for text in before)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the person stopped the answer."""
+        return self.first.outcome is Outcome.CLIENT_GONE
 
     @cached_property
     def before(self) -> Subject:
@@ -122,9 +133,7 @@ def repeated(two: Pair) -> Reaction:
     """Read the same prompt, asked once more."""
     if markers.asks_for_more(two.turn):
         return _nothing("variety")
-    # After a stop a client may ask again by itself, as after a broken connection.
-    stopped = two.first.outcome is Outcome.CLIENT_GONE
-    return _rejected(RetryKind.STOPPED if stopped else RetryKind.REGENERATE, two)
+    return _rejected(RetryKind.REGENERATE, two)
 
 
 def continued(two: Pair, limits: Limits) -> Reaction:
@@ -145,28 +154,27 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
     strictly = not two.first.is_reply and two.first.conversation != two.second.conversation
     if is_other_subject(two.before, two.after, strictly=strictly):
         return _nothing("other_subject")
-    stopped = two.first.outcome is Outcome.CLIENT_GONE
-    return _rejected(RetryKind.STOPPED if stopped else RetryKind.EDIT, two)
+    return _rejected(RetryKind.EDIT, two)
 
 
 def _in_words(two: Pair, limits: Limits) -> Reaction | None:
     """Read what a turn says outright; None if it says nothing of the answer."""
     turn = two.turn
+    if two.is_stopped and markers.goes_on(turn, after_a_stop=True):
+        return _nothing("go_on")
     denies = markers.denies(turn) and not markers.is_polite(turn)
-    # "No" after "Shall I ...?" answers a question.
-    asked = two.first.asks
-    if markers.insists(turn) if asked else denies or markers.objects(turn):
+    if not two.is_game and _objects(two, denies=denies):
         return _rejected(RetryKind.CORRECTION, two)
     said = {
-        "answer": denies,
+        "answer": denies or (two.is_game and markers.objects(turn)),
         "go_on": markers.goes_on(turn),
         "variety": markers.asks_for_more(turn),
-        THANKS: markers.is_glad(turn),
+        THANKS: markers.is_glad(turn, is_answer=two.first.asks),
     }
     reason = next((reason for reason, applies in said.items() if applies), None)
     if reason is not None:
         return _nothing(reason)
-    if not asked and two.likeness < limits.rephrase_similarity and _contradicts(two):
+    if not two.is_game and _contradicts(two, limits):
         return _rejected(RetryKind.CORRECTION, two)
     return None
 
@@ -175,9 +183,7 @@ def _asked_in_other_words(two: Pair, limits: Limits) -> Reaction:
     reason: str | None = "new_request"
     if two.gap_seconds <= limits.max_gap_seconds and two.likeness >= limits.rephrase_similarity:
         reason = _new_wish(two)
-    if two.first.outcome is Outcome.CLIENT_GONE:
-        return _rejected(RetryKind.STOPPED, two)
-    if reason is None:
+    if two.is_stopped or reason is None:
         return _rejected(RetryKind.REPHRASE, two)
     if reason == "new_request" and markers.constrains(two.turn):
         reason = "constraint"
@@ -212,20 +218,39 @@ def _constrained(two: Pair) -> bool:
     return markers.constrains(markers.turn(two.first.said, two.tongues))
 
 
-def _contradicts(two: Pair) -> bool:
+def _objects(two: Pair, *, denies: bool) -> bool:
+    # "No" after "Shall I ...?" answers a question.
+    if two.first.asks:
+        return markers.insists(two.turn)
+    return denies or markers.objects(two.turn)
+
+
+def _contradicts(two: Pair, limits: Limits) -> bool:
     """Say whether a statement speaks against the answer, in words of prompt or answer."""
     turn = two.turn
     if len(two.after.words) > _STATEMENT_WORDS or markers.has_question(turn):
         return False
     if markers.constrains(turn):
         return False
-    words = (*two.before.content, *subject(two.first.answered, two.tongues).content)
+    answer = subject(two.first.answered, two.tongues).content
+
+    def asked(word: str) -> bool:
+        return any(is_form(word, known) for known in two.before.content)
+
+    def answered(word: str) -> bool:
+        return not asked(word) and any(is_form(word, known) for known in answer)
 
     def named(word: str) -> bool:
-        return any(is_form(word, known) for known in words)
+        return asked(word) or answered(word)
 
+    if two.first.asks:
+        return contrary.denies_what_was_asked(turn, asked=asked, answered=answered)
+    # "The same, not that" is a contrast too, and a rephrasing.
+    alike = two.likeness >= limits.rephrase_similarity
     return any(named(word) for word in two.after.content) and (
-        markers.contrasts(turn) or markers.contradicts(turn, named)
+        (contrary.contrasts(turn) and not alike)
+        or contrary.contradicts(turn, named)
+        or contrary.corrects(turn, answered)
     )
 
 
@@ -241,6 +266,10 @@ def _kept(two: Pair) -> float:
 
 
 def _rejected(kind: RetryKind, two: Pair) -> Reaction:
+    """Reject an answer; one that was stopped was rejected by that, whatever was said after it."""
+    # A client may also ask again by itself, as after a broken connection.
+    if two.is_stopped:
+        kind = RetryKind.STOPPED
     return Reaction(kind=kind, reason=kind.value, likeness=two.likeness)
 
 

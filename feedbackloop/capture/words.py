@@ -72,6 +72,9 @@ class Marker(StrEnum):
     GO_ON = "go_on"
     """Wants the rest of the answer."""
 
+    PLAY = "play"
+    """Begins a game, a quiz or a role: what is said in it is a move."""
+
     TALKS = "talks"
     """What an app's own wish is about: this conversation, the chat history. Anywhere."""
 
@@ -263,7 +266,7 @@ def _single(lists: Mapping[str, Any]) -> frozenset[str]:
 
 def _language(code: str, lists: Mapping[str, Any]) -> Language:
     spaced = bool(lists.get("spaced", True))
-    words = {name: frozenset(folded(str(lists.get(name, ""))).split()) for name in WORD_LISTS}
+    words = {name: _split(str(lists.get(name, ""))) for name in WORD_LISTS}
     return Language(
         code=code,
         spaced=spaced,
@@ -278,6 +281,14 @@ def _language(code: str, lists: Mapping[str, Any]) -> Language:
         titles=tuple(folded(one) for one in lists.get(TITLES, ())),
         patterns=_Patterns(lists, spaced=spaced),
     )
+
+
+def _split(text: str) -> frozenset[str]:
+    """Return the words of a list, with and without the apostrophe that people leave out."""
+    words = folded(text).split()
+    # What is left of a short word would be another: "we're", "it's", "l'".
+    bare = (word.replace("'", "") for word in words if word.endswith("n't"))
+    return frozenset([*words, *bare])
 
 
 def _problems(name: str, value: object) -> Iterable[str]:
