@@ -10,6 +10,7 @@ import msgspec
 
 from feedbackloop.capture import contrary, markers
 from feedbackloop.capture.markers import Turn
+from feedbackloop.capture.material import aligned, is_other_material
 from feedbackloop.capture.similarity import similarity
 from feedbackloop.capture.sketch import Sketch
 from feedbackloop.capture.subject import (
@@ -82,6 +83,19 @@ class Pair:
         before = (self.first.said, self.first.answered)
         return any(markers.plays(markers.turn(text, self.tongues)) for text in before)
 
+    @cached_property
+    def is_other_material(self) -> bool:
+        """Whether the two are one instruction over two materials."""
+        first, second = self.first, self.second
+        if first.turn == second.turn:
+            return False
+        if first.said != second.said:
+            return is_other_material(first.said, second.said)
+        # If their ends are alike too, they differ where nothing is kept: in a picture, mostly.
+        return first.said_last == second.said_last or is_other_material(
+            *aligned(first.said_last, second.said_last)
+        )
+
     @property
     def is_stopped(self) -> bool:
         """Whether the person stopped the answer."""
@@ -105,7 +119,7 @@ class Pair:
     @cached_property
     def likeness(self) -> float:
         """How alike the two turns are, by letters or by what they are about, in [0, 1]."""
-        if self.first.said == self.second.said:
+        if self.first.turn == self.second.turn:
             return 1.0
         if self.shared.matched == 0 and self.before.content:
             return 0.0  # what they share is grammar
@@ -152,7 +166,7 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
     if markers.asks_for_more(two.turn):
         return _nothing("variety")
     strictly = not two.first.is_reply and two.first.conversation != two.second.conversation
-    if is_other_subject(two.before, two.after, strictly=strictly):
+    if two.is_other_material or is_other_subject(two.before, two.after, strictly=strictly):
         return _nothing("other_subject")
     return _rejected(RetryKind.EDIT, two)
 
@@ -192,6 +206,8 @@ def _asked_in_other_words(two: Pair, limits: Limits) -> Reaction:
 
 def _new_wish(two: Pair) -> str | None:
     """Say why similar words are a wish of their own and no second try, if they are."""
+    if two.is_other_material:
+        return "other_subject"
     if two.likeness == 1 and two.before.words == two.after.words:
         return None
     if is_other_subject(two.before, two.after):

@@ -43,6 +43,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         min_gap_seconds: A prompt sooner than this after the reply is a client's, not a person's.
         max_gap_seconds: A similar prompt later than this is another talk.
+        max_repeat_gap_seconds: The same first turn later than this begins another talk.
         rephrase_similarity: Least similarity of a turn that continues the talk, in [0, 1].
         edit_similarity: Least similarity of a turn that replaces another, in [0, 1].
         min_shown_tokens: A reply that was stopped earlier than this was not read.
@@ -58,6 +59,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     min_gap_seconds: float = 1.0
     max_gap_seconds: float = 300.0
+    max_repeat_gap_seconds: float = 21_600.0
     rephrase_similarity: float = 0.6
     edit_similarity: float = 0.5
     min_shown_tokens: int = 30
@@ -194,7 +196,7 @@ def repeats(first: Sketch, second: Sketch) -> bool:
     """Say whether both have the same prompt, word for word, as far as it tells the place."""
     if first.length > 0 and first.prompt == second.prompt:
         return True
-    return bool(first.said) and first.said == second.said and first.tail == second.tail
+    return bool(first.said) and first.turn == second.turn and first.tail == second.tail
 
 
 def continues(first: Sketch, second: Sketch) -> bool:
@@ -231,7 +233,9 @@ def _exclusions(first: Sketch, second: Sketch, rules: Rules, crowd: Crowd) -> It
         "other_instructions": first.instructions != second.instructions,
         "same_answer": again and second.is_cold and first.answer == second.answer,
         "crowd": again and (crowd.askers > rules.max_askers or crowd.times > rules.max_times),
-        "machine": 0 < rules.max_per_minute < crowd.pace,
+        "machine": 0 < rules.max_per_minute < crowd.pace
+        or (again and first.is_probe and second.is_probe),
+        "new_day": again and not first.is_reply and gap > rules.max_repeat_gap_seconds,
     }
     return (reason for reason, applies in checks.items() if applies)
 

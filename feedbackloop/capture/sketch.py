@@ -21,11 +21,16 @@ from feedbackloop.events import (
 )
 
 _FIRST_ERROR = 400
-_KEPT_TURN = 1_000  # characters of a person's turn
+_FEW_TOKENS = 5  # no answer to a person is as short as that
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_KEPT_TURN = 1_000  # characters of a person's turn, from its beginning
+_KEPT_TURN_END = 300  # and from its end, where a long instruction has what it is about
 _KEPT_ANSWER = 300  # of an answer's beginning, and of each end of what may be an app's instruction
 _HASHED = 4_000  # characters of instructions that tell them apart
 _HASHED_END = 150  # of either end of a message that names a place
 _CHARACTERS_PER_TOKEN = 6  # more than any tokenizer's mean, so that estimates stay low
+_CHARACTERS_PER_TOKEN_UNSPACED = 2  # likewise, where a character is a syllable or a word
+_UNSPACED = regex(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 _DIGITS = regex(r"\d+")
 _MARKUP = b"*_`#>~|- \t\r\n\f\v"
 _THOUGHT = "</think>"
@@ -43,7 +48,9 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             there are none; white space, markup and numbers in instructions do not count.
         is_reply: Whether the prompt holds an earlier turn of the assistant.
         is_spoken: Whether the prompt's last message is a person's: no tool's result.
-        said: The person's last turn, its beginning.
+        said: The text of the person's last turn, its beginning.
+        said_last: Its end, if that is not in ``said``.
+        turn: Hash of the whole of it, with what it holds beside text.
         ends: Beginnings and ends of the messages in which an app would say what it wants.
         instructions: Hash of the system prompts, numbers left out: they may hold the time.
         reply_chains: Hashes of the prompt with each reply.
@@ -56,6 +63,8 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         shown_tokens: A lower bound of what the person could read.
         choices: How many answers were asked for.
         is_cold: Whether the temperature was 0.
+        is_probe: Whether it was also asked for a token or few, or for a seed: as machines do
+            that look whether somebody answers, or measure.
     """
 
     completion_id: CompletionId
@@ -70,6 +79,8 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_reply: bool
     is_spoken: bool
     said: str
+    said_last: str
+    turn: str
     ends: tuple[str, ...]
     instructions: str
     reply_chains: tuple[ChainHash, ...]
@@ -82,6 +93,7 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     shown_tokens: int
     choices: int
     is_cold: bool
+    is_probe: bool
     idempotency_key: str | None
     outcome: Outcome
     accepted_at: datetime
@@ -97,7 +109,8 @@ def sketch(completion: CompletionServed) -> Sketch:
     """Reduce a completion to what can be compared."""
     messages = completion.messages
     texts = [reply.text for reply in completion.replies]
-    said = _last_turn(messages)
+    content = _last_turn(messages)
+    turn, said = normalised(content), _text(content)
     instructions = _instructions(messages)
     return Sketch(
         completion_id=completion.completion_id,
@@ -112,10 +125,12 @@ def sketch(completion: CompletionServed) -> Sketch:
         is_reply=any(message.get("role") == "assistant" for message in messages[:-1]),
         is_spoken=bool(messages) and messages[-1].get("role") == "user",
         said=said[:_KEPT_TURN],
+        said_last=said[_KEPT_TURN:][-_KEPT_TURN_END:],
+        turn=_hash(turn),
         ends=_ends(messages),
         instructions=instructions,
         reply_chains=completion.reply_chains,
-        reply_tails=_reply_tails(said, texts),
+        reply_tails=_reply_tails(turn, texts),
         answered=texts[0][:_KEPT_ANSWER] if texts else "",
         answer=_hash(*texts),
         is_answered=completion.status < _FIRST_ERROR and bool(texts),
@@ -123,7 +138,8 @@ def sketch(completion: CompletionServed) -> Sketch:
         is_cut=any(reply.finish_reason == "length" for reply in completion.replies),
         shown_tokens=_shown_tokens(completion),
         choices=_choices(completion),
-        is_cold=completion.parameters.get("temperature") == 0,
+        is_cold=_is_cold(completion.parameters),
+        is_probe=_is_cold(completion.parameters) and _is_probe(completion.parameters),
         idempotency_key=completion.idempotency_key,
         outcome=completion.outcome,
         accepted_at=completion.accepted_at,
@@ -131,9 +147,17 @@ def sketch(completion: CompletionServed) -> Sketch:
     )
 
 
-def _last_turn(messages: Sequence[JsonObject]) -> str:
-    turns = (one.get("content") for one in reversed(messages) if one.get("role") == "user")
-    return normalised(next(turns, None))
+def _last_turn(messages: Sequence[JsonObject]) -> object:
+    return next(
+        (one.get("content") for one in reversed(messages) if one.get("role") == "user"), None
+    )
+
+
+def _text(content: object) -> str:
+    """Leave out what is no text: the bytes of a picture say nothing to a reader of words."""
+    if isinstance(content, list):
+        return normalised([p for p in content if isinstance(p, dict) and p.get("type") == "text"])
+    return normalised(content)
 
 
 def _ends(messages: Sequence[JsonObject]) -> tuple[str, ...]:
@@ -156,9 +180,9 @@ def _tail(messages: Sequence[JsonObject], instructions: str) -> str:
     return _hash("", instructions)
 
 
-def _reply_tails(said: str, texts: Sequence[str]) -> tuple[str, ...]:
-    turn = _loosely(said)
-    return tuple(_hash(turn, _loosely(text)) for text in texts)
+def _reply_tails(turn: str, texts: Sequence[str]) -> tuple[str, ...]:
+    loosely = _loosely(turn)
+    return tuple(_hash(loosely, _loosely(text)) for text in texts)
 
 
 def _loosely(text: str) -> bytes:
@@ -183,12 +207,26 @@ def _shown_tokens(completion: CompletionServed) -> int:
     if completion.completion_tokens:
         return completion.completion_tokens
     text = completion.replies[0].text if completion.replies else ""
-    return max(len(text.split()), len(text) // _CHARACTERS_PER_TOKEN)
+    unspaced = sum(map(len, _UNSPACED.findall(text)))
+    by_length = (
+        unspaced // _CHARACTERS_PER_TOKEN_UNSPACED + (len(text) - unspaced) // _CHARACTERS_PER_TOKEN
+    )
+    return max(len(text.split()), by_length)
 
 
 def _choices(completion: CompletionServed) -> int:
     asked = completion.parameters.get("n")
     return max(asked if isinstance(asked, int) else 1, len(completion.replies))
+
+
+def _is_cold(parameters: JsonObject) -> bool:
+    return parameters.get("temperature") == 0
+
+
+def _is_probe(parameters: JsonObject) -> bool:
+    limits = (parameters.get(name) for name in _LIMITS)
+    few = any(isinstance(limit, int) and limit <= _FEW_TOKENS for limit in limits)
+    return few or parameters.get("seed") is not None
 
 
 def _hash(*texts: str | bytes) -> str:

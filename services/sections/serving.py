@@ -125,6 +125,9 @@ class Retries(Section):
     max_gap_seconds: Seconds = 300.0
     """A similar prompt later than this is another talk."""
 
+    max_repeat_gap_seconds: Seconds = 21_600.0
+    """The same first turn later than this begins another talk: people ask some things daily."""
+
     rephrase_similarity: Share = 0.6
     """Least likeness of a turn that continues a talk, at which it is asked again."""
 
@@ -155,6 +158,7 @@ class Retries(Section):
         return Rules(
             min_gap_seconds=self.min_gap_seconds,
             max_gap_seconds=self.max_gap_seconds,
+            max_repeat_gap_seconds=self.max_repeat_gap_seconds,
             rephrase_similarity=self.rephrase_similarity,
             edit_similarity=self.edit_similarity,
             min_shown_tokens=self.min_shown_tokens,

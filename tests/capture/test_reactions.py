@@ -12,6 +12,9 @@ LONG = "The tyre was invented by John Boyd Dunlop in 1888 for his son's tricycle
 STOPPED: dict[str, Any] = {"outcome": Outcome.CLIENT_GONE, "finish_reason": None}
 
 
+TEMPLATE = "You label support tickets. Answer with one of billing, bug, praise, other. " * 20
+
+
 def said(
     first: str, answer: str, second: str, *, replacing: bool = False, **changed: Any
 ) -> Implication:
@@ -142,3 +145,94 @@ def test_a_stop_counts_unless_the_person_wants_the_rest(second: str, implied: Im
 
     assert found.implied is implied
     assert found.kind in (None, RetryKind.STOPPED)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Translate to Italian: It rains.", "Translate to Italian: Please bring your laptop."),
+        (f"{TEMPLATE}\nTicket: I was charged twice", f"{TEMPLATE}\nTicket: The app crashes"),
+        (f"{TEMPLATE}I paid twice. {TEMPLATE}", f"{TEMPLATE}The app crashes. {TEMPLATE}"),
+    ],
+)
+def test_one_instruction_over_other_material_is_a_new_wish(first: str, second: str) -> None:
+    """An app's template is most of each of its prompts, and no prompt repeats another."""
+    places = [said(first, "An answer.", second, replacing=replacing) for replacing in (True, False)]
+
+    assert {(one.implied, one.kind) for one in places} == {(Implied.NONE, None)}
+
+
+def test_a_long_prompt_once_more_is_a_retry() -> None:
+    """All of it is compared, though only its ends are kept."""
+    ticket = f"{TEMPLATE}\nTicket: I was charged twice"
+
+    assert said(ticket, "bug", ticket, replacing=True).kind is RetryKind.REGENERATE
+
+
+def test_another_picture_is_another_wish() -> None:
+    """Pictures of one camera begin with the same bytes."""
+    first, second = (
+        [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": "data:," + "A" * 2000 + end}},
+                    {"type": "text", "text": "What is this?"},
+                ],
+            }
+        ]
+        for end in ("B" * 2000, "C" * 2000)
+    )
+
+    found = judge(sketched("c1", first), sketched("c2", second, at=20))
+
+    assert found is not None
+    assert (found.implied, found.reason) == (Implied.NONE, "other_subject")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "implied"),
+    [
+        ({"temperature": 0, "max_tokens": 1}, Implied.NONE),
+        ({"temperature": 0, "max_completion_tokens": 5}, Implied.NONE),
+        ({"temperature": 0, "seed": 7}, Implied.NONE),
+        ({"temperature": 0, "max_tokens": 500}, Implied.REJECTED),
+        ({"temperature": 0.7, "seed": 7}, Implied.REJECTED),
+        ({"temperature": 0.7, "max_tokens": 5}, Implied.REJECTED),
+    ],
+)
+def test_a_probe_is_no_persons_retry(parameters: dict[str, Any], implied: Implied) -> None:
+    """Health checks and benchmarks ask the same again, of a model that shall not vary."""
+    first = sketched("c1", talk("ping"), parameters=parameters)
+    found = judge(first, sketched("c2", talk("ping"), "Pong!", at=60, parameters=parameters))
+
+    assert found is not None
+    assert found.implied is implied
+
+
+@pytest.mark.parametrize(
+    ("turns", "hours", "kind"),
+    [
+        (["Write a good-morning message."], 5, RetryKind.REGENERATE),
+        (["Write a good-morning message."], 24, None),
+        (["Hi", "Hello!", "Write a good-morning message."], 24, RetryKind.REGENERATE),
+    ],
+)
+def test_the_same_first_turn_on_another_day_is_another_talk(
+    turns: list[str], hours: float, kind: RetryKind | None
+) -> None:
+    """Some things people ask every morning; a talk that they go back to shows by its turns."""
+    first, second = sketched("c1", talk(*turns)), sketched("c2", talk(*turns), at=3600 * hours)
+
+    found = judge(first, second)
+
+    assert found is not None
+    assert found.kind is kind
+
+
+@pytest.mark.parametrize("text", ["鸡蛋是人类最常食用的食物之一。", "エクセルは表計算ソフトです。"])
+def test_what_was_shown_is_counted_where_spaces_divide_no_words(text: str) -> None:
+    """A hundred characters of Chinese are a paragraph, and take a while to read."""
+    shown = [sketched("c1", talk("Hi"), text * times, **STOPPED).shown_tokens for times in (2, 8)]
+
+    assert shown[0] < 30 < shown[1]

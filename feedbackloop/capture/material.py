@@ -1,0 +1,66 @@
+"""Is it the same instruction over other material? "Translate to Italian: ..." says so all day.
+
+Apps send one instruction with ever new tickets, reviews and sentences, and people paste like
+that. The turns are then as alike as a turn and its second try, and differ where the material is.
+"""
+
+from difflib import SequenceMatcher
+from re import compile as regex
+
+from feedbackloop.capture.folding import folded
+from feedbackloop.capture.similarity import similarity
+from feedbackloop.capture.subject import as_forms_of, kept, words
+
+_BEFORE = regex(r"[:\n\"]|(?<!\w)'|[.!?]\s")
+"""What ends an instruction that stands before its material."""
+
+_AFTER = regex(r"[\n\"]|'(?!\w)|[.!?:]\s|,\s")
+"""What an instruction begins with that stands after its material."""
+
+_SAME = 0.5  # likeness, or share of words in the same order, at which it is the same, mended
+
+
+def is_other_material(one: str, other: str) -> bool:
+    """Say whether two turns share an instruction, and no more.
+
+    The instruction is what both begin with, up to a colon, a quote, a line's or a sentence's end,
+    or what both end with, from there on. The rest is the material; a mended one is not another.
+
+    Args:
+        one: A user turn.
+        other: Another; the order does not matter.
+    """
+    one, other = folded(one, trim=False).strip(), folded(other, trim=False).strip()
+    start, end = _shared(one, other)
+    begins = max((found.end() for found in _BEFORE.finditer(one, 0, start)), default=0)
+    found = _AFTER.search(one, len(one) - end)
+    ends = len(one) - found.start() if found is not None else 0
+    # A shared sign alone, such as the last full stop, is no instruction.
+    if not words(one[:begins]) and not words(one[len(one) - ends :]):
+        return False
+    before, after = one[begins : len(one) - ends].strip(), other[begins : len(other) - ends].strip()
+    return bool(before) and bool(after) and not _is_mended(before, after)
+
+
+def aligned(one: str, other: str) -> tuple[str, str]:
+    """Cut the ends of two long turns so that both begin with what they share.
+
+    They were cut at a distance from the end, which another material shifts.
+    """
+    block = SequenceMatcher(None, one, other, autojunk=False).find_longest_match()
+    return one[block.a :], other[block.b :]
+
+
+def _shared(one: str, other: str) -> tuple[int, int]:
+    """Return how many characters both begin with, and how many both end with thereafter."""
+    shorter = min(len(one), len(other))
+    start = next((n for n in range(shorter) if one[n] != other[n]), shorter)
+    end = next((n for n in range(shorter - start) if one[-1 - n] != other[-1 - n]), shorter - start)
+    return start, end
+
+
+def _is_mended(before: str, after: str) -> bool:
+    if similarity(before, after) >= _SAME:
+        return True
+    old, new = words(before), words(after)
+    return max(kept(old, as_forms_of(old, new)), kept(new, as_forms_of(new, old))) >= _SAME

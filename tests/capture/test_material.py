@@ -1,0 +1,55 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedbackloop.capture.material import is_other_material
+
+OTHER = [
+    ("Translate to Italian: The meeting is at noon.", "Translate to Italian: Bring your laptop."),
+    ("Classify the ticket: 'I was charged twice.'", "Classify the ticket: 'The app crashes.'"),
+    ("Fix the spelling\nteh cat sat", "Fix the spelling\nwe was late"),
+    ("Say 'see you soon' in French", "Say 'happy birthday' in French"),
+    (
+        "I was charged twice.\n\nSum this up in 5 words",
+        "The app is slow.\n\nSum this up in 5 words",
+    ),
+    ("Name the mood. The food was cold.", "Name the mood. Lovely staff!"),
+    ("翻译成英文:今天下雨了", "翻译成英文:请带上你的电脑"),
+]
+SAME = [
+    ("Translate to Italian: The meeting is at noon.", "Translate to Italian: The meeting is at 1."),
+    ("Translate to Italian: good morning", "Translate to Italian: Good morning, dear colleagues!"),
+    ("Translate: teh meetnig is at noon", "Translate: the meeting is at noon"),
+    ("How do I make a pizza?", "How do I make a pizza without an oven?"),
+    ("What is the capital of Peru?", "What is the capital of Chile?"),  # told by its words
+    ("Explain the tides.", "Write a poem."),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER)
+def test_one_instruction_over_two_materials_is_two_wishes(one: str, other: str) -> None:
+    """Most traffic of apps is one instruction and many texts."""
+    assert is_other_material(one, other)
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_a_mended_material_and_a_changed_instruction_are_no_other_material(
+    one: str, other: str
+) -> None:
+    """Whoever mends what they pasted wants the same once more."""
+    assert not is_other_material(one, other)
+
+
+_words = st.text(alphabet="ab:\n'\" .", max_size=30)
+
+
+@given(_words, _words)
+def test_the_order_of_two_turns_does_not_matter(one: str, other: str) -> None:
+    """Which of two tickets came first says nothing of either."""
+    assert is_other_material(one, other) == is_other_material(other, one)
+
+
+@given(st.text(max_size=200))
+def test_a_turn_is_not_about_other_material_than_itself(one: str) -> None:
+    """The same prompt once more is a retry, whatever it holds."""
+    assert not is_other_material(one, one)
