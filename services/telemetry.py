@@ -148,6 +148,10 @@ RUNS = Counter(
     "Runs that ended, by how.",
     labelnames=["alias", "state"],
 )
+ADAPTERS_COLLECTED = Counter(
+    "feedbackloop_adapters_collected_total",
+    "Adapter folders removed because no document, run or sidecar needs them.",
+)
 IS_LEADER = Gauge("feedbackloop_leader", "1 while this scheduler leads.")
 TICK_ERRORS = Counter("feedbackloop_tick_errors_total", "Exceptions in the scheduler's tick.")
 

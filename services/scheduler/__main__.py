@@ -20,10 +20,12 @@ from feedbackloop.errors import FeedbackLoopError, SettingsError, UnavailableErr
 from feedbackloop.events import Alias, CompletionServed
 from feedbackloop.labels.tally import Tally
 from feedbackloop.promotion.canary import Rule
+from feedbackloop.promotion.retention import Retention
 from feedbackloop.training.planner import Limits
 from services import addresses, telemetry, wiring
 from services.apikeys import ApiKeys
 from services.keyring import LiveKeyring
+from services.scheduler.collector import Collector
 from services.scheduler.follower import Follower
 from services.scheduler.jobs import Jobs, Plan
 from services.scheduler.journal import Journal
@@ -87,6 +89,21 @@ def make_parts(settings: Settings, tenants: LiveKeyring, sidecars: Sidecars) -> 
     )
 
 
+def make_collector(settings: Settings, sidecars: Sidecars) -> Collector:
+    """Build what removes adapters that nobody needs."""
+    return Collector(
+        wiring.open_adapters(settings),
+        runs=wiring.open_runs(settings),
+        releases=wiring.open_releases(settings),
+        sidecars=sidecars,
+        retention=Retention(
+            releases=settings.scheduler.keep_releases,
+            grace_seconds=settings.scheduler.keep_seconds,
+        ),
+        now=now,
+    )
+
+
 def _plan(settings: Settings) -> Plan:
     aliases = sorted(settings.aliases) or ["assistant"]
     return Plan(
@@ -132,7 +149,7 @@ async def serve(settings: Settings) -> None:
     clock.add_job(
         _tick,
         "interval",
-        args=[parts.jobs, tenants],
+        args=[parts.jobs, make_collector(settings, sidecars), tenants],
         seconds=settings.scheduler.tick_seconds,
         next_run_time=now(),
         coalesce=True,
@@ -166,10 +183,12 @@ async def _answer(parts: Parts, listener: socket.socket) -> None:
     await uvicorn.Server(config).serve(sockets=[listener])
 
 
-async def _tick(jobs: Jobs, tenants: LiveKeyring) -> None:
+async def _tick(jobs: Jobs, collector: Collector, tenants: LiveKeyring) -> None:
     try:
         tenants.refresh()
         await jobs.tick()
+        if jobs.lease is not None:
+            await collector.look()
     except UnavailableError as error:
         telemetry.TICK_ERRORS.inc()
         log.warning("tick_waits", error=str(error))

@@ -142,5 +142,11 @@ class Scheduler(Section):
     lease_seconds: Annotated[float, Field(gt=0)] = 60.0
     """How long a leader leads without renewing."""
 
+    keep_releases: Annotated[int, Field(ge=2)] = 10
+    """Adapters of this many last releases of each alias are kept, whatever became of them."""
+
+    keep_seconds: Seconds = 30 * 86_400
+    """An adapter that no release document, run or sidecar needs is kept this long after its run."""
+
     automatic: bool = True
     """Whether runs start by themselves; False leaves it to ``feedbackloop run start``."""
