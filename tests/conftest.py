@@ -42,8 +42,9 @@ _SERVERS = pytest.StashKey[dict[str, str]]()
 
 @dataclass(frozen=True, kw_only=True)
 class S3Server:
-    """Where it is, and who may write."""
+    """Where it is, and who may write; ``given`` is what names it."""
 
+    given: str
     endpoint: str
     bucket: str
     access_key: str
@@ -144,6 +145,7 @@ def s3_server(request: pytest.FixtureRequest) -> S3Server:
         pytest.skip("no S3: set FEEDBACKLOOP_TEST_S3 to http://KEY:SECRET@host:port/bucket")
     parts = urlsplit(url)
     return S3Server(
+        given=url,
         endpoint=f"{parts.scheme}://{parts.hostname}:{parts.port}",
         bucket=parts.path.strip("/"),
         access_key=unquote(parts.username or ""),

@@ -1,6 +1,6 @@
 """What is lost when things break: nothing that anybody was told is safe, and nothing in silence.
 
-    python -m benchmarks.faults [--only spool] [--kills 200] [--minutes 60] [--json FILE]
+    python -m benchmarks.faults [--only spool kafka] [--kills 200] [--minutes 60] [--json FILE]
 
 Real processes under load are killed, at random and at every call to the disk, and their disk is
 taken from them. What clients saw is compared with what the log holds. Exit status 1 if any promise
@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.faults import spool
+from benchmarks.faults import kafka, spool
 from benchmarks.faults.options import Options
 from benchmarks.faults.table import Row, table
 
 # A part yields its rows as they are done.
-PARTS: dict[str, Callable[[Options], Iterator[Row]]] = {"spool": spool.faults}
+PARTS: dict[str, Callable[[Options], Iterator[Row]]] = {
+    "spool": spool.faults,
+    "kafka": kafka.faults,
+}
 
 _SAMPLE = {"kills": 4, "points": 2, "minutes": 3.0}
 

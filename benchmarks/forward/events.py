@@ -41,52 +41,8 @@ WORDS = (
 )
 
 
-def frames(count: int) -> list[Frame]:
-    """Make records as the sidecar's hot path writes them, two for each event."""
-    random = Random(1)
-    made = []
-    for number in range(count):
-        opened, closed = _exchange(random, number)
-        for half in (opened, closed):
-            made.append(
-                Frame(
-                    position=len(made),
-                    producer="bench",
-                    seq=len(made),
-                    at=_moment(number),
-                    payload=record.encode(half),
-                )
-            )
-    return made
-
-
-def translated(given: Sequence[Frame]) -> list[AnyEvent]:
-    """Do what the forwarder does before it appends."""
-    translator = Translator({TENANT: KEYS}, Attribution(), lambda _payload, _reason: None)
-    return [event for frame in given for event in translator.events(frame)]
-
-
-def many(count: int) -> list[AnyEvent]:
-    """Make as many events out of a thousand: only ids and talks differ from one thousand on."""
-    made = translated(frames(1_000))
-    originals = [event for event in made if isinstance(event, CompletionServed)]
-    return [_renamed(originals[number % len(originals)], number) for number in range(count)]
-
-
-def _renamed(event: CompletionServed, number: int) -> AnyEvent:
-    return msgspec.structs.replace(
-        event,
-        event_id=EventId(f"{number:032x}"),
-        completion_id=CompletionId(f"chatcmpl-{number:024d}"),
-        conversation=ConversationId(f"{number // TURNS:016x}"),
-    )
-
-
-def _moment(number: int) -> datetime:
-    return datetime.fromtimestamp(1_772_625_600 + number, UTC)
-
-
-def _exchange(random: Random, number: int) -> tuple[Opened, Closed]:
+def exchange(random: Random, number: int) -> tuple[Opened, Closed]:
+    """Make both records of one completion; four numbers in a row are one conversation."""
     at_ns = (1_772_625_600 + number) * 10**9
     name = CompletionId(f"chatcmpl-{number:024d}")
     asked = " ".join(random.choices(WORDS.split(), k=60))
@@ -128,3 +84,48 @@ def _exchange(random: Random, number: int) -> tuple[Opened, Closed]:
         outcome=Outcome.COMPLETE,
     )
     return opened, closed
+
+
+def frames(count: int) -> list[Frame]:
+    """Make records as the sidecar's hot path writes them, two for each event."""
+    random = Random(1)
+    made = []
+    for number in range(count):
+        opened, closed = exchange(random, number)
+        for half in (opened, closed):
+            made.append(
+                Frame(
+                    position=len(made),
+                    producer="bench",
+                    seq=len(made),
+                    at=_moment(number),
+                    payload=record.encode(half),
+                )
+            )
+    return made
+
+
+def translated(given: Sequence[Frame]) -> list[AnyEvent]:
+    """Do what the forwarder does before it appends."""
+    translator = Translator({TENANT: KEYS}, Attribution(), lambda _payload, _reason: None)
+    return [event for frame in given for event in translator.events(frame)]
+
+
+def many(count: int) -> list[AnyEvent]:
+    """Make as many events out of a thousand: only ids and talks differ from one thousand on."""
+    made = translated(frames(1_000))
+    originals = [event for event in made if isinstance(event, CompletionServed)]
+    return [_renamed(originals[number % len(originals)], number) for number in range(count)]
+
+
+def _renamed(event: CompletionServed, number: int) -> AnyEvent:
+    return msgspec.structs.replace(
+        event,
+        event_id=EventId(f"{number:032x}"),
+        completion_id=CompletionId(f"chatcmpl-{number:024d}"),
+        conversation=ConversationId(f"{number // TURNS:016x}"),
+    )
+
+
+def _moment(number: int) -> datetime:
+    return datetime.fromtimestamp(1_772_625_600 + number, UTC)

@@ -16,7 +16,7 @@ from feedbackloop.log.port import Offset
 from feedbackloop.log.worker import Worker
 
 _JOIN_MS = 3_000
-_COMMIT_MS = 5_000
+_COMMIT_MS = 1_000
 _ASK_SECONDS = 0.2
 
 
@@ -44,6 +44,7 @@ class GroupSharing:
         self._heard = asyncio.Event()
         self._mine: Sequence[str] = ()
         self._trouble: LogUnavailable | None = None
+        self._reached: dict[str, int] = {}
 
     async def mine(self) -> Sequence[str]:
         if self._member is None:
@@ -57,12 +58,13 @@ class GroupSharing:
         return self._mine
 
     async def reached(self, last: Offset) -> None:
-        await self._worker.call(self._commit, last)
+        self._reached[last.partition] = last.position
 
     async def close(self) -> None:
         member, self._member = self._member, None
         if member is not None:
             member.cancel()
+        await self._worker.call(self._commit)
         await self._worker.call(self._leave)
         self._worker.close()
 
@@ -76,6 +78,7 @@ class GroupSharing:
                 except LogUnavailable as error:
                     self._trouble = error
                 self._heard.set()
+                await self._worker.call(self._commit)
                 await asyncio.sleep(_ASK_SECONDS)
         finally:
             self._heard.set()
@@ -100,13 +103,20 @@ class GroupSharing:
             self._leave()
             raise explain(self._cluster, trouble) from error
 
-    def _commit(self, last: Offset) -> None:
-        place = TopicPartition(self._topic, number(last.partition))
-        # If it fails only a dashboard misses it, and the next one says more anyway.
-        with contextlib.suppress(kafka_errors.KafkaError):
-            if self._consumer is not None and place in self._consumer.assignment():
-                offset = OffsetAndMetadata(last.position + 1, "", -1)
-                self._consumer.commit({place: offset}, timeout_ms=_COMMIT_MS)
+    def _commit(self) -> None:
+        """Say what is archived; if it cannot be said now, the next one says more anyway."""
+        if self._consumer is None or not self._consumer._coordinator.stable():  # noqa: SLF001
+            return
+        own = self._consumer.assignment()
+        offsets = {
+            place: OffsetAndMetadata(position + 1, "", -1)
+            for partition, position in self._reached.items()
+            if (place := TopicPartition(self._topic, number(partition))) in own
+        }
+        if offsets:
+            with contextlib.suppress(kafka_errors.KafkaError):
+                self._consumer.commit(offsets, timeout_ms=_COMMIT_MS)
+                self._reached.clear()
 
     def _leave(self) -> None:
         """Leave the group, if there is anybody to be told."""
