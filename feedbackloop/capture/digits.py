@@ -1,0 +1,95 @@
+"""Numbers that are nothing but digits, told apart by how they are grouped and by their sums.
+
+Digits with single separators between them make a run, and each few groups of a run that have a
+known shape are checked: ``999-99-9999``. So a text costs one scan, however many kinds of number
+are known, and a number is found beside others.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from re import compile as regex
+from typing import NamedTuple
+
+from feedbackloop.capture.recognisers import Context, Found, joins, plain
+
+_RUN = regex(r"[0-9]+(?:[ .\-/][0-9]+)*")
+_GROUP = regex(r"[0-9]+")
+_SHAPE = str.maketrans("012345678", "999999999")
+_BARE = str.maketrans("", "", " .-/")
+_GROUPS = 8  # of the longest shape
+_LEAST = 8  # characters of the shortest shape
+
+
+class Number(NamedTuple):
+    """A kind of number.
+
+    Attributes:
+        kind: What it is: ``US_SSN``.
+        is_valid: Whether digits of the right length are such a number.
+        shapes: How it is written; a 9 stands for any digit.
+        loose: Ways of writing it that count only in its context.
+        context: Words that announce it.
+    """
+
+    kind: str
+    is_valid: Callable[[str], bool]
+    shapes: Sequence[str] = ()
+    loose: Sequence[str] = ()
+    context: Context | None = None
+
+
+class DigitRecogniser:
+    """Finds numbers of known shapes."""
+
+    def __init__(self, numbers: Sequence[Number]) -> None:
+        self.kinds = frozenset(one.kind for one in numbers)
+        self._by_shape: dict[str, list[tuple[Number, bool]]] = {}
+        for one in numbers:
+            for shape in (*one.shapes, *one.loose):
+                known = self._by_shape.setdefault(shape, [])
+                known.append((one, shape in one.loose))
+        self._longest = max(map(len, self._by_shape))
+
+    def find(self, text: str) -> Iterator[Found]:
+        """Say which numbers stand where."""
+        text = plain(text)
+        for match in _RUN.finditer(text):
+            if match.end() - match.start() >= _LEAST:
+                yield from self._run(text, match.start(), match.end())
+
+    def _run(self, text: str, start: int, end: int) -> Iterator[Found]:
+        shape = text[start:end].translate(_SHAPE)
+        groups = [one.span() for one in _GROUP.finditer(shape)]
+        for number, (first, _) in enumerate(groups):
+            for _, last in groups[number : number + _GROUPS]:
+                if last - first > self._longest:
+                    break
+                known = self._by_shape.get(shape[first:last])
+                if known is not None and _stands_alone(text, start + first, start + last):
+                    yield from self._checked(text, start + first, start + last, known)
+
+    def _checked(
+        self, text: str, start: int, end: int, known: list[tuple[Number, bool]]
+    ) -> Iterator[Found]:
+        digits = text[start:end].translate(_BARE)
+        for number, is_loose in known:
+            if not number.is_valid(digits):
+                continue
+            near = number.context is not None and number.context.near(text, start, end)
+            if near or not is_loose:
+                # What is announced by name outranks what only looks like it.
+                yield Found(start, end, number.kind)
+                if near:
+                    return
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Say whether digits are no part of a word, of a fraction, or of a longer number."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if joins(text, start - 1) or joins(text, end):
+        return False
+    inner = text[start:end].strip("0123456789")
+    sign = next((one for one in text[start:end] if not one.isdigit()), "" if inner else ".")
+    if sign == " ":
+        return True
+    is_longer = before == sign and text[start - 2 : start - 1].isdigit()
+    return not is_longer and not (after == sign and text[end + 1 : end + 2].isdigit())

@@ -1,0 +1,83 @@
+"""What stands where personal data stood: ``[EMAIL_1]``."""
+
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import blake2b
+from re import compile as regex
+
+from feedbackloop.capture.recognisers import Found
+
+PLACEHOLDER = regex(r"\[([A-Z][A-Z0-9_]*)_([1-9]\d{0,8})\]")
+MEDIA, TOKENS, WITHHELD = "MEDIA", "TOKENS", "WITHHELD"
+"""Kinds of what cannot be searched: pictures, sounds and files; a prompt in token ids; a text that
+made a recogniser fail."""
+
+RESERVED = frozenset({MEDIA, TOKENS, WITHHELD})
+
+_SEPARATORS = str.maketrans("", "", " .-/()\u00a0")
+_NUMBERED = regex(r"(?<=[A-Z0-9])_\d{1,9}\]")
+
+
+def unnumbered(text: str) -> str:
+    """Leave the numbers of placeholders out: two cuts of one talk may number them differently."""
+    return _NUMBERED.sub("]", text) if "]" in text else text
+
+
+class Numbers:
+    """Which value has which number, in the order in which they are met.
+
+    Values are kept as hashes, in memory alone.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, bytes], int] = {}
+        self._last: Counter[str] = Counter()
+        self.removed: Counter[str] = Counter()
+        """How many were removed of each kind."""
+        self.failed: Counter[str] = Counter()
+        """How many texts could not be searched, by recogniser and error."""
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def branch(self) -> "Numbers":
+        """Return numbers that go on from these, and count for themselves."""
+        one = Numbers()
+        one._of, one._last = dict(self._of), Counter(self._last)  # one of us
+        return one
+
+    def heed(self, text: str) -> None:
+        """Leave the numbers alone that placeholders in a text have already."""
+        if "[" in text:
+            for kind, number in PLACEHOLDER.findall(text):
+                self._last[kind] = max(self._last[kind], int(number))
+
+    def placeholder(self, kind: str, value: str) -> str:
+        """Return what stands for a value: the same for the same one, however it is written."""
+        bare = value.lower().translate(_SEPARATORS)
+        key = (kind, blake2b(bare.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+        number = self._of.get(key)
+        if number is None:
+            number = self._of[key] = self._last[kind] + 1
+            self._last[kind] = number
+        self.removed[kind] += 1
+        return f"[{kind}_{number}]"
+
+    def replaced(self, text: str, found: Iterable[Found]) -> str:
+        """Put placeholders for what was found, in order and without overlaps.
+
+        What is a placeholder already stays as it is.
+        """
+        taken = [match.span() for match in PLACEHOLDER.finditer(text)] if "[" in text else []
+        parts: list[str] = []
+        at = 0
+        for one in found:
+            start, end, kind = one
+            if any(first <= start and end <= last for first, last in taken):
+                continue
+            # A placeholder is never cut in two.
+            start = min((first for first, last in taken if first < start < last), default=start)
+            end = max((last for first, last in taken if first < end < last), default=end)
+            parts += (text[at:start], self.placeholder(kind, text[start:end]))
+            at = end
+        return "".join((*parts, text[at:])) if parts else text

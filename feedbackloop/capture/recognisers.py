@@ -1,0 +1,114 @@
+"""What finds personal data in a text, and what several finds come to."""
+
+from collections.abc import Collection, Iterable, Iterator
+from re import Pattern
+from re import compile as regex
+from typing import NamedTuple, Protocol
+from unicodedata import decimal
+
+_WORD = r"[^\W_\u2e80-\U0003ffff]"
+ALONE_BEFORE, ALONE_AFTER = rf"(?<!{_WORD})", rf"(?!{_WORD})"
+"""No word goes on here. Scripts without spaces (from U+2E80 on) do not count: in them a number
+stands right beside the word before it."""
+
+_UNSPACED = "\u2e80"
+_BEFORE, _AFTER = 60, 25  # characters in which a word must stand to say what a number is
+
+
+class Found(NamedTuple):
+    """Where something stands that names a person, or opens a door.
+
+    Attributes:
+        start: Its first character.
+        end: Just past its last one.
+        kind: What it is: ``EMAIL``.
+    """
+
+    start: int
+    end: int
+    kind: str
+
+
+def joins(text: str, place: int) -> bool:
+    """Say whether the character at a place belongs to a word, so that what is beside it does."""
+    one = text[place : place + 1] if place >= 0 else ""
+    return one.isalnum() and one < _UNSPACED
+
+
+class Recogniser(Protocol):
+    """Finds personal data of some kinds.
+
+    An implementation promises that the same text always gives the same answer, and that it keeps
+    nothing of it. It is called on one thread. If it raises, the text is withheld as a whole.
+    """
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """Every kind that it may find: capital letters, digits and underscores."""
+        ...
+
+    def find(self, text: str) -> Iterable[Found]:
+        """Say what stands where, in any order; finds may overlap."""
+        ...
+
+
+class Context:
+    """Words that say what a number is, where its form alone does not.
+
+    Args:
+        words: Patterns of whole words, divided by bars, in small letters.
+        glued: The same for scripts that put no spaces between words.
+    """
+
+    def __init__(self, words: str, glued: str = "") -> None:
+        whole = f"{ALONE_BEFORE}(?:{words}){ALONE_AFTER}"
+        self._words = regex(f"{whole}|{glued}" if glued else whole)
+
+    def near(self, text: str, start: int, end: int) -> bool:
+        """Say whether one of the words stands shortly before a place, or right after it."""
+        before = text[max(0, start - _BEFORE) : start].lower()
+        return (
+            self._words.search(before) is not None
+            or self._words.search(text[end : end + _AFTER].lower()) is not None
+        )
+
+
+def merged(found: Iterable[Found]) -> Iterator[Found]:
+    """Yield finds that do not overlap, in order, and cover all that was found.
+
+    Of finds that overlap, the longest says the kind; of equally long ones, the first given.
+    """
+    start = end = length = -1
+    kind = ""
+    for one in sorted(found, key=lambda one: one.start):
+        if one.start >= end:
+            if kind:
+                yield Found(start, end, kind)
+            start, end, length, kind = one.start, one.end, one.end - one.start, one.kind
+            continue
+        end = max(end, one.end)
+        if one.end - one.start > length:
+            length, kind = one.end - one.start, one.kind
+    if kind:
+        yield Found(start, end, kind)
+
+
+def plain(text: str) -> str:
+    """Write digits, dashes, spaces and signs of all scripts as ASCII has them, one for one."""
+    return text if text.isascii() else text.translate(_PLAIN)
+
+
+def matches(pattern: Pattern[str], text: str, kind: str) -> Iterator[Found]:
+    """Yield every match; of a pattern with a group, that group."""
+    group = min(pattern.groups, 1)
+    for match in pattern.finditer(text):
+        yield Found(match.start(group), match.end(group), kind)
+
+
+_PLAIN = {
+    **{code: str(decimal(chr(code))) for code in range(128, 0x20000) if chr(code).isdecimal()},
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys((0xA0, 0x2007, 0x2009, 0x202F, 0x3000), " "),
+    **dict.fromkeys(range(0x2010, 0x2016), "-"),
+    0x2212: "-",
+}
