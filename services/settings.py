@@ -17,6 +17,7 @@ from services.sections.access import Keys, Limits, Oidc
 from services.sections.archive import Archiver, FolderArchive, ObjectArchive, Sql
 from services.sections.learning import Canary, Dataset, Gate, Labels, Scheduler, Training
 from services.sections.log import KafkaLog, MemoryLog, SegmentLog
+from services.sections.redaction import Redaction
 from services.sections.serving import AliasSettings, Retries, Sidecar, Vllm
 
 _PREFIX = "FEEDBACKLOOP_"
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     aliases: dict[str, AliasSettings] = {}
     vllm: Vllm = Vllm()
     retries: Retries = Retries()
+    redaction: Redaction = Redaction()
     labels: Labels = Labels()
     dataset: Dataset = Dataset()
     training: Training = Training()

@@ -6,7 +6,9 @@ whose series ``forget_release`` removes when it is collected.
 
 import logging
 import sys
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -14,6 +16,7 @@ from prometheus_client import Counter, Gauge
 from feedbackloop.events import Alias, ReleaseName
 from feedbackloop.log.completeness import Completeness
 
+_STEPS = 6  # of a traceback
 _RELEASE = ["alias", "release", "arm"]
 
 REFUSED = Counter(
@@ -96,6 +99,15 @@ LOG_CLIENT_REBUILDS = Counter(
     "feedbackloop_log_client_rebuilds_total",
     "Clients of the log that were thrown away and made anew, by why.",
     labelnames=["reason"],
+)
+REDACTED = Counter(
+    "feedbackloop_redacted_total",
+    "Pieces of personal data that were replaced before the log, by kind.",
+    labelnames=["kind"],
+)
+REDACTION_FAILURES = Counter(
+    "feedbackloop_redaction_failures_total",
+    "Texts that a recogniser failed on; each was withheld as a whole.",
 )
 SPOOL_BACKLOG_BYTES = Gauge(
     "feedbackloop_spool_backlog_bytes",
@@ -243,6 +255,12 @@ def forget_partition(partition: str) -> None:
     """Remove the series of a partition that another archiver takes care of."""
     for metric in (ARCHIVE_STOPPED, ARCHIVE_LAG_SECONDS, ARCHIVE_POSITION):
         metric.remove_by_labels({"partition": partition})
+
+
+def places(error: BaseException) -> list[str]:
+    """Say where an exception came from, innermost last, without what was in its hands."""
+    steps = traceback.extract_tb(error.__traceback__)[-_STEPS:]
+    return [f"{Path(step.filename).name}:{step.lineno} {step.name}" for step in steps]
 
 
 def set_up_logs(*, debug: bool = False) -> None:

@@ -196,7 +196,9 @@ def repeats(first: Sketch, second: Sketch) -> bool:
     """Say whether both have the same prompt, word for word, as far as it tells the place."""
     if first.length > 0 and first.prompt == second.prompt:
         return True
-    return bool(first.said) and first.turn == second.turn and first.tail == second.tail
+    # What was removed from two turns may differ: then only the hash of what was said can tell.
+    told = bool(first.said) and not first.is_redacted
+    return told and first.turn == second.turn and first.tail == second.tail
 
 
 def continues(first: Sketch, second: Sketch) -> bool:
@@ -230,6 +232,7 @@ def _exclusions(first: Sketch, second: Sketch, rules: Rules, crowd: Crowd) -> It
         "several_choices": max(first.choices, second.choices) > 1,
         "cut_at_length": first.is_cut,
         "other_model": first.alias != second.alias,
+        "other_value": _only_values_differ(first, second),
         "other_instructions": first.instructions != second.instructions,
         "same_answer": again and second.is_cold and first.answer == second.answer,
         "crowd": again and (crowd.askers > rules.max_askers or crowd.times > rules.max_times),
@@ -238,6 +241,13 @@ def _exclusions(first: Sketch, second: Sketch, rules: Rules, crowd: Crowd) -> It
         "new_day": again and not first.is_reply and gap > rules.max_repeat_gap_seconds,
     }
     return (reason for reason, applies in checks.items() if applies)
+
+
+def _only_values_differ(first: Sketch, second: Sketch) -> bool:
+    """Say whether two turns are the same but for what was removed: another address, say."""
+    if first.turn != second.turn or not first.is_redacted:
+        return False
+    return not repeats(first, second) and not continues(first, second)
 
 
 def _reaction(two: Pair, rules: Rules) -> Reaction:

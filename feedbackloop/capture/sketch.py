@@ -8,6 +8,7 @@ from re import compile as regex
 import msgspec
 
 from feedbackloop.capture.chain import normalised
+from feedbackloop.capture.placeholders import PLACEHOLDER, unnumbered
 from feedbackloop.events import (
     Alias,
     ChainHash,
@@ -51,6 +52,7 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         said: The text of the person's last turn, its beginning.
         said_last: Its end, if that is not in ``said``.
         turn: Hash of the whole of it, with what it holds beside text.
+        is_redacted: Whether something was removed from that turn.
         ends: Beginnings and ends of the messages in which an app would say what it wants.
         instructions: Hash of the system prompts, numbers left out: they may hold the time.
         reply_chains: Hashes of the prompt with each reply.
@@ -81,6 +83,7 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     said: str
     said_last: str
     turn: str
+    is_redacted: bool
     ends: tuple[str, ...]
     instructions: str
     reply_chains: tuple[ChainHash, ...]
@@ -127,6 +130,7 @@ def sketch(completion: CompletionServed) -> Sketch:
         said=said[:_KEPT_TURN],
         said_last=said[_KEPT_TURN:][-_KEPT_TURN_END:],
         turn=_hash(turn),
+        is_redacted="[" in turn and PLACEHOLDER.search(turn) is not None,
         ends=_ends(messages),
         instructions=instructions,
         reply_chains=completion.reply_chains,
@@ -187,6 +191,8 @@ def _reply_tails(turn: str, texts: Sequence[str]) -> tuple[str, ...]:
 
 def _loosely(text: str) -> bytes:
     """Leave out what clients change in what they send back: markup, white space, thoughts."""
+    # A talk that was cut at its beginning numbers what was removed anew.
+    text = unnumbered(text)
     if _THOUGHT in text:
         text = text.rpartition(_THOUGHT)[2]
     if len(text) > 2 * _HASHED_END:

@@ -33,6 +33,7 @@ from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remem
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged, watch
 from services.sidecar.recording import Recorder
+from services.sidecar.redacting import Redacting
 from services.sidecar.router import Convergence, Router
 from services.sidecar.upstream import Upstream
 
@@ -200,7 +201,8 @@ def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> F
     event_log = wiring.open_log(settings, partition=name)
     attribution = Attribution(rules=settings.retries.rules())
     letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
-    translator = Translator(keyring, attribution, letters)
+    redacting = Redacting(settings.redaction.redactor())
+    translator = Translator(keyring, attribution, letters, redacting=redacting)
     # Not for secrets: it spreads the waiting times of sidecars that lost one broker.
     random = Random()  # noqa: S311
     prepare = partial(remember, event_log, name, attribution)

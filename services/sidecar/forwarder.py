@@ -1,8 +1,9 @@
 """Behind the spool: raw records become events, and events reach the log. Nobody waits for it.
 
-It reads the spool in order, pairs what was opened with how it closed, looks for retries, and lets
-go of the spool only up to where everything is in the log. After a crash it repeats itself; event
-ids are made from what an event is about, so that a repeated event counts once.
+It reads the spool in order, pairs what was opened with how it closed, removes personal data, looks
+for retries, and lets go of the spool only up to where everything is in the log. After a crash it
+repeats itself; event ids are made from what an event is about, so that a repeated event counts
+once.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ from feedbackloop.log.port import EventLog, Frame, Spool, SpoolGap
 from services import telemetry
 from services.sidecar.delivery import Delivery
 from services.sidecar.passage import Passage
+from services.sidecar.redacting import Redacting
 
 log = structlog.get_logger()
 
@@ -68,6 +70,7 @@ class Translator:
         keys: Of every tenant.
         attribution: What was served lately.
         set_aside: Told the payload of each record that cannot be read.
+        redacting: Removes personal data; None for all that we recognise.
     """
 
     def __init__(
@@ -75,9 +78,12 @@ class Translator:
         keys: Mapping[TenantId, TenantKeys],
         attribution: Attribution,
         set_aside: Callable[[bytes, str], None],
+        *,
+        redacting: Redacting | None = None,
     ) -> None:
         self._keys = keys
         self._attribution = attribution
+        self._redacting = redacting or Redacting.of_all()
         self.keep = set_aside
         self._open: dict[CompletionId, _Waiting] = {}
         self._previous = -1
@@ -169,24 +175,33 @@ class Translator:
                 # Had it come before the crash after all, the event that carries it outranks this.
                 return [_gap(frame, "unmatched")]
             return self._completion([waiting.frame, frame], waiting.opened, found)
-        return [_numbered(signal, [frame]) for signal in votes.signals(found)]
+        keys = self._keys_of(found.tenant)
+        given = [self._redacting.event(one, key=keys.chain) for one in votes.signals(found)]
+        return [_numbered(signal, [frame]) for signal in given]
 
     def _completion(
         self, frames: Sequence[Frame], opened: Opened, closed: Closed | None
     ) -> list[AnyEvent]:
         try:
-            keys = self._keys.get(opened.tenant)
-            if keys is None:
-                raise MalformedEvent(f"no keys for tenant {opened.tenant}")
-            completion = completion_served(opened, closed, keys=keys)
+            keys = self._keys_of(opened.tenant)
+            whole = completion_served(opened, closed, keys=keys)
+            # Its hashes are of what was said: they tie it to what was and will be said.
+            completion = self._redacting.event(whole, key=keys.chain)
         except RecordError as error:
             for half in (opened, closed):
                 if half is not None:
                     self.keep(record.encode(half), type(error).__name__)
             return [_gap(frame, "set_aside") for frame in frames]
+        # Labelling, which finds the same facts under the same ids, sees no more than this.
         implied = self._attribution.add(completion)
         numbered = _numbered(completion, frames)
         return [numbered] if implied is None else [numbered, implied]
+
+    def _keys_of(self, tenant: TenantId) -> TenantKeys:
+        keys = self._keys.get(tenant)
+        if keys is None:
+            raise MalformedEvent(f"no keys for tenant {tenant}")
+        return keys
 
 
 async def _nothing() -> None:

@@ -96,8 +96,10 @@ class Passage:
                 if isinstance(entry, Frame):
                     size += len(entry.payload)
                     self._events += self._translator.abandoned(entry)
-            except Exception:  # one record must not hold up all that come after it
-                log.exception("record_not_translated")
+            except Exception as error:  # noqa: BLE001  # it must not hold up all that come after it
+                # Not the whole traceback: its last line may hold what people wrote.
+                what, where = type(error).__name__, telemetry.places(error)
+                log.error("record_not_translated", error=what, places=where)  # noqa: TRY400
                 self._events += self._translator.set_aside(entry, "unexpected")
             self._through = entry.position
             if size >= _BATCH_BYTES or number == _BATCH:
