@@ -185,6 +185,8 @@ class Writer:
         return self._reserve(name, size), name
 
     def _reserve(self, name: str, size: int) -> int:
+        # What an earlier try could not remove: nothing of it was ever acknowledged.
+        self._disk.remove(name)
         handle = self._disk.create(name)
         try:
             if self._reserved:

@@ -277,7 +277,7 @@ class Forwarder:
                 await asyncio.sleep(_IDLE_SECONDS)
                 continue
             if stopping and not moved:
-                self._own.release()
+                await self._own.finish()
                 return
             if not moved:
                 self._own.release()

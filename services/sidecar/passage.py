@@ -71,6 +71,11 @@ class Passage:
             self.release()
         return True
 
+    async def finish(self) -> None:
+        """Close what is still open, once nothing is written any more: its end was shed."""
+        await self._delivery.deliver(self._translator.left_by_the_dead(alive=""))
+        self.release()
+
     def release(self) -> None:
         """Let the spool go of what is in the log; it costs a sync, too.
 

@@ -167,6 +167,10 @@ class CrashingDisk:
         found._names = {name: [file] for name, file in found._files.items()}
         return found
 
+    def heal(self) -> None:
+        """Fail no more, and have room for everything."""
+        self._failing, self.room = frozenset(), 10**9
+
     def _lead(self, name: str, file: _File | None) -> None:
         if file is None:
             self._files.pop(name, None)

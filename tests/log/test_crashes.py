@@ -59,9 +59,10 @@ class World:
             spool = opened(disk, producer)
             for step in plan.steps:
                 with contextlib.suppress(OSError, LogUnavailable):
-                    self._do(spool, producer, step)
+                    self.do(spool, producer, step)
 
-    def _do(self, spool: SpoolQueue, producer: str, step: str) -> None:
+    def do(self, spool: SpoolQueue, producer: str, step: str) -> None:
+        """Take one step of a life."""
         match step:
             case "work":
                 spool.work()
@@ -76,7 +77,7 @@ class World:
                 self._offer(spool, producer, count=1, durable=step == "vote")
 
     def _offer(self, spool: SpoolQueue, producer: str, *, count: int, durable: bool) -> None:
-        seqs = [self._next(producer) + n for n in range(count)]
+        seqs = [self.next_number(producer) + n for n in range(count)]
         payloads = [f"{producer}-{seq}".encode() * 6 for seq in seqs]
         self.offered |= {(producer, seq): one for seq, one in zip(seqs, payloads, strict=True)}
 
@@ -91,7 +92,8 @@ class World:
         else:
             spool.offer_all(payloads, written=written)
 
-    def _next(self, producer: str) -> int:
+    def next_number(self, producer: str) -> int:
+        """Return the number of a producer's next record."""
         return sum(name == producer for name, _ in self.offered)
 
     def take(self, one: Frame | SpoolGap) -> None:
@@ -147,6 +149,34 @@ def test_nothing_acknowledged_is_lost_nothing_invented_and_no_hole_hides(
     assert world.in_memory <= world.forwarded
     assert not world.holes()
     assert [one.position for one in left] == sorted({one.position for one in left})
+
+
+@settings(max_examples=200, deadline=None)
+@given(plans, st.sampled_from([10**9, 2_500]))
+def test_a_disk_that_works_again_is_written_again(plan: Plan, room: int) -> None:
+    """Whatever a failing disk left lying about must not stand in the way for ever."""
+    disk = CrashingDisk(steps=MANY, failing=plan.failing, room=room)
+    spool: SpoolQueue | None = None
+    while spool is None:
+        with contextlib.suppress(OSError):
+            spool = opened(disk, "a")
+    world = World()
+    for step in plan.steps:
+        with contextlib.suppress(OSError, LogUnavailable):
+            world.do(spool, "a", step)
+    disk.heal()
+
+    # A disk that has refused is left alone for a moment: a client tries again.
+    for _ in range(10):
+        world.do(spool, "a", "vote")
+        spool.work()
+
+    left = list(spool.read(after=-1))
+    for one in left:
+        world.take(one)
+    assert world.on_disk <= world.forwarded
+    assert world.next_number("a") - 1 in {seq for _, seq in world.on_disk}
+    assert not world.holes()
 
 
 @settings(max_examples=100, deadline=None)

@@ -220,6 +220,17 @@ async def test_a_crash_is_in_the_log_though_nothing_follows_it() -> None:
     assert not list(spool.read(after=spool.released()))
 
 
+async def test_a_request_whose_end_was_shed_is_in_the_log_when_the_sidecar_has_ended() -> None:
+    """It may never start again, and the log would lack a record that nobody declared lost."""
+    spool, event_log = offered(an_opening("c1"), a_vote("c9")), MemoryEventLog()
+
+    run(spool, event_log)
+
+    ended = [one for one in await events_of(event_log) if isinstance(one, CompletionServed)]
+    assert [one.completion_id for one in ended] == ["c1"]
+    assert not list(spool.read(after=-1))
+
+
 async def test_what_a_dead_sidecar_left_is_forwarded_beside_our_own() -> None:
     """Nobody else would: its pod will not come back under that name."""
     orphan, event_log = offered(an_opening("c8"), a_vote("c9")), MemoryEventLog()
