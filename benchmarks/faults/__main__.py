@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.faults import kafka, spool
+from benchmarks.faults import disk, kafka, spool
 from benchmarks.faults.options import Options
 from benchmarks.faults.table import Row, table
 
 # A part yields its rows as they are done.
 PARTS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "spool": spool.faults,
+    "disk": disk.faults,
     "kafka": kafka.faults,
 }
 

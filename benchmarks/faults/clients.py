@@ -61,6 +61,7 @@ class Clients:
         self._random = random
         self._pause_seconds = pause_seconds
         self._number = 0
+        self._accepted = asyncio.Event()
 
     @asynccontextmanager
     async def busy(self, people: int) -> AsyncIterator[None]:
@@ -79,6 +80,11 @@ class Clients:
             async with _connected(self.port) as wire:
                 for number in range(times):
                     await self._ask(wire, stream=number % 2 == 1, vote=True)
+
+    async def next_accepted(self) -> None:
+        """Return when the next vote is accepted."""
+        self._accepted.clear()
+        await self._accepted.wait()
 
     async def _person(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -126,6 +132,7 @@ class Clients:
         if status == 202:
             self.seen.accepted.add(name)
             self.seen.last_accepted_at = time.monotonic()
+            self._accepted.set()
         elif status == 503:
             self.seen.refused += 1
         else:

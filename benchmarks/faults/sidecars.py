@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +21,11 @@ _END_SECONDS = 60.0
 class Sidecar:
     """One sidecar's home, port and, while it runs, process."""
 
-    def __init__(self, home: Path, upstream_port: int, **settings: str) -> None:
+    def __init__(
+        self, home: Path, errors: Path, upstream_port: int, settings: Mapping[str, str]
+    ) -> None:
         self.home = home
+        self.errors = errors
         self.port = free_port()
         self.admin_port = free_port()
         self._variables = {
@@ -52,7 +55,7 @@ class Sidecar:
         """Start; say whether it became ready before it ended. ``around``: a command in front."""
         command = [*around, sys.executable, "-m", "services.sidecar"]
         self._traced = bool(around)
-        with (self.home.parent / "sidecar.log").open("ab") as errors:
+        with self.errors.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603  # our own commands
                 command, env=self._variables, stdout=subprocess.PIPE, stderr=errors
             )
@@ -101,12 +104,12 @@ class Sidecar:
 
 
 @contextmanager
-def sidecar(upstream_port: int, **settings: str) -> Iterator[Sidecar]:
+def sidecar(upstream_port: int, *, home: Path | None = None, **settings: str) -> Iterator[Sidecar]:
     """Give a sidecar with a fresh home, not started."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        home = Path(folder) / "home"
+        home = home or Path(folder) / "home"
         home.mkdir()
-        one = Sidecar(home, upstream_port, **settings)
+        one = Sidecar(home, Path(folder) / "sidecar.log", upstream_port, settings)
         try:
             yield one
         finally:
@@ -135,5 +138,5 @@ def ready_again(one: Sidecar, around: Sequence[str] = ()) -> float:
     """Start it again; return how many seconds that took until it answered."""
     begun = time.monotonic()
     if not one.start(around):
-        raise ChildProcessError(f"the sidecar does not start: {one.home.parent / 'sidecar.log'}")
+        raise ChildProcessError(f"the sidecar does not start: {one.errors.read_text()}")
     return time.monotonic() - begun
