@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 BENCH ?= $(HOME)/.cache/feedbackloop/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-vllm bench faults lock clean
+.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-vllm bench faults soak lock clean
 
 help: ## list what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench: setup $(BENCH)/.installed ## CPU and latency of the sidecar beside nginx,
 
 faults: setup ## kill our processes and take their disks, and count what is lost: ARGS="--kills 200"
 	@$(BIN)/python -m benchmarks.faults $(ARGS)
+
+soak: setup ## minutes of load with an outage of the log: memory, latency, loss: ARGS="--minutes 10"
+	@$(BIN)/python -m benchmarks.faults.soak $(ARGS)
 
 $(BENCH)/.installed: requirements/bench.txt
 	@echo "Installing the peers into $(BENCH): a minute the first time ..."

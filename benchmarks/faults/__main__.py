@@ -1,6 +1,6 @@
 """What is lost when things break: nothing that anybody was told is safe, and nothing in silence.
 
-    python -m benchmarks.faults [--only spool kafka] [--kills 200] [--minutes 60] [--json FILE]
+    python -m benchmarks.faults [--only spool disk kafka] [--kills 200] [--minutes 60] [--json FILE]
 
 Real processes under load are killed, at random and at every call to the disk, and their disk is
 taken from them. What clients saw is compared with what the log holds. Exit status 1 if any promise
@@ -26,7 +26,7 @@ PARTS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "kafka": kafka.faults,
 }
 
-_SAMPLE = {"kills": 4, "points": 2, "minutes": 3.0}
+_SAMPLE = {"kills": 4, "points": 1, "stride": 4, "fault_seconds": 3.0, "minutes": 3.0}
 
 
 def main() -> int:
@@ -39,6 +39,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--kills", type=int, default=200, help="at random moments, in each part")
     parser.add_argument("--points", type=int, help="first calls of each kind to be killed at")
+    parser.add_argument("--stride", type=int, default=1, help="at each so many-th call")
+    parser.add_argument("--fault-seconds", type=float, default=6.0, help="that a disk fails")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin nothing after that")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sample", action="store_true", help="a little of each, for CI")
@@ -49,6 +51,8 @@ def main() -> int:
     options = Options(
         kills=given.kills,
         points=given.points,
+        stride=given.stride,
+        fault_seconds=given.fault_seconds,
         until=time.monotonic() + given.minutes * 60,
         seed=given.seed,
     )

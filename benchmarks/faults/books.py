@@ -105,19 +105,24 @@ class Totals:
     seen: int = 0
     declared: int = 0
     lost: int = 0
+    shed: int = 0
     failed: int = 0
     refused: int = 0
 
-    def add(self, seen: Seen, found: Logged) -> None:
+    def add(self, seen: Seen, found: Logged, *, may_shed: bool) -> None:
         """Take one home in."""
+        declared = sum(found.audit.declared.values())
+        gone = len(seen.completed - found.completions)
+        shed = min(gone, declared) if may_shed else 0
         self.completed += len(seen.completed)
         self.accepted += len(seen.accepted)
         self.failed += seen.failed
         self.refused += seen.refused
-        self.lost += len(seen.accepted - found.votes) + len(seen.completed - found.completions)
+        self.shed += shed
+        self.lost += len(seen.accepted - found.votes) + gone - shed
         self.expected += found.audit.expected
         self.seen += found.audit.seen
-        self.declared += sum(found.audit.declared.values())
+        self.declared += declared
 
     def figures(self) -> dict[str, int | float | None]:
         """Return columns for the table."""
@@ -126,7 +131,8 @@ class Totals:
             "failed": self.failed,
             "votes 202": self.accepted,
             "votes 503": self.refused,
-            "told and not there": self.lost,
+            "lost": self.lost,
+            "shed": self.shed,
             "expected": self.expected,
             "seen": self.seen,
             "declared": self.declared,

@@ -56,6 +56,7 @@ class Clients:
     def __init__(self, port: int, random: Random, *, pause_seconds: float = 0.005) -> None:
         self.port = port
         self.seen = Seen()
+        self.begun_at = time.monotonic()
         self.dying = False
         """Set while the sidecar is killed: what then fails was cut off."""
         self._random = random

@@ -11,12 +11,16 @@ class Options:
     Attributes:
         kills: Random kills, in each part.
         points: Kills at the n-th call of each kind; None for all of them.
+        stride: From one such n to the next, and the first.
+        fault_seconds: How long a disk fails.
         until: When to begin nothing more, on the monotonic clock.
         seed: Of every choice by chance.
     """
 
     kills: int
     points: int | None
+    stride: int
+    fault_seconds: float
     until: float
     seed: int
 

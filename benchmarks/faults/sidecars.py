@@ -16,6 +16,7 @@ from benchmarks.proxy.stub import MODEL
 from benchmarks.proxy.targets import free_port
 
 _END_SECONDS = 60.0
+_NONE: Mapping[str, str] = {}
 
 
 class Sidecar:
@@ -104,7 +105,9 @@ class Sidecar:
 
 
 @contextmanager
-def sidecar(upstream_port: int, *, home: Path | None = None, **settings: str) -> Iterator[Sidecar]:
+def sidecar(
+    upstream_port: int, *, home: Path | None = None, settings: Mapping[str, str] = _NONE
+) -> Iterator[Sidecar]:
     """Give a sidecar with a fresh home, not started."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         home = home or Path(folder) / "home"
