@@ -33,8 +33,13 @@ def require_loopback(setting: str, address: str) -> None:
         )
 
 
-def listen(setting: str, address: str) -> socket.socket:
+def listen(setting: str, address: str, *, backlog: int = 128) -> socket.socket:
     """Take an address for a server; port 0 takes any that is free.
+
+    Args:
+        setting: Where the address is from, for the message.
+        address: As settings write it.
+        backlog: How many connections may wait to be accepted.
 
     Raises:
         SettingsError: If it is taken, or no address of this machine.
@@ -50,7 +55,7 @@ def listen(setting: str, address: str) -> socket.socket:
         raise SettingsError(
             f"{setting}: {address} cannot be bound: {error.strerror or error}"
         ) from error
-    listener.listen(128)
+    listener.listen(backlog)
     return listener
 
 

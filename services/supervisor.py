@@ -22,6 +22,7 @@ import structlog
 
 from feedbackloop.errors import SettingsError
 from services import telemetry
+from services.ending import exit_status
 from services.settings import Settings, load
 
 log = structlog.get_logger()
@@ -372,14 +373,12 @@ def _is_supervisor(pid: int) -> bool:
 def main() -> int:
     """Run the supervisor; 0 after SIGTERM, 2 for wrong settings."""
     telemetry.set_up_logs()
-    try:
-        settings = load()
-        children = specs(settings)
-        asyncio.run(_run(settings, children))
-    except SettingsError as error:
-        log.error("settings", problem=str(error))  # noqa: TRY400  # a message, not a trace
-        return 2
-    return 0
+    return exit_status(_main)
+
+
+def _main() -> None:
+    settings = load()
+    asyncio.run(_run(settings, specs(settings)))
 
 
 async def _run(settings: Settings, children: Sequence[Spec]) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 import uvicorn
 
-from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreUnavailable
+from feedbackloop.errors import StoreUnavailable
 from feedbackloop.log.port import Store
 from services import addresses, telemetry, wiring
 from services.archiver.archivist import Archivist, Terms
@@ -22,6 +22,7 @@ from services.archiver.keeper import upkeep
 from services.archiver.probe import probe
 from services.archiver.routes import Health, make_app
 from services.archiver.runner import Pace, Runner
+from services.ending import exit_status
 from services.settings import Settings, load
 
 log = structlog.get_logger()
@@ -139,16 +140,12 @@ def _say_ready(listener: socket.socket) -> None:
 def main() -> int:
     """Run the archiver; 0 after SIGTERM, 2 for wrong settings."""
     telemetry.set_up_logs()
-    try:
-        settings = load()
-        asyncio.run(serve(settings))
-    except SettingsError as error:
-        log.error("settings", problem=str(error))  # noqa: TRY400  # a message, not a trace
-        return 2
-    except FeedbackLoopError as error:
-        log.error("stopped", problem=str(error))  # noqa: TRY400  # a message, not a trace
-        return 1
-    return 0
+    return exit_status(_main)
+
+
+def _main() -> None:
+    settings = load()
+    asyncio.run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from feedbackloop.capture.identity import Keyring
 from feedbackloop.dataset.split import is_trainable
-from feedbackloop.errors import FeedbackLoopError, SettingsError, UnavailableError
+from feedbackloop.errors import UnavailableError
 from feedbackloop.events import Alias, CompletionServed
 from feedbackloop.labels.tally import Tally
 from feedbackloop.promotion.canary import Rule
@@ -24,6 +24,7 @@ from feedbackloop.promotion.retention import Retention
 from feedbackloop.training.planner import Limits
 from services import addresses, telemetry, wiring
 from services.apikeys import ApiKeys
+from services.ending import exit_status
 from services.keyring import LiveKeyring
 from services.scheduler.collector import Collector
 from services.scheduler.follower import Follower
@@ -215,18 +216,14 @@ def main() -> int:
     telemetry.set_up_logs()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
-    try:
-        settings = load()
-        if not settings.keys.required:
-            addresses.require_loopback("FEEDBACKLOOP_SCHEDULER__BIND", settings.scheduler.bind)
-        asyncio.run(serve(settings))
-    except SettingsError as error:
-        log.error("settings", problem=str(error))  # noqa: TRY400  # a message, not a trace
-        return 2
-    except FeedbackLoopError as error:
-        log.error("stopped", problem=str(error))  # noqa: TRY400  # a message, not a trace
-        return 1
-    return 0
+    return exit_status(_main)
+
+
+def _main() -> None:
+    settings = load()
+    if not settings.keys.required:
+        addresses.require_loopback("FEEDBACKLOOP_SCHEDULER__BIND", settings.scheduler.bind)
+    asyncio.run(serve(settings))
 
 
 if __name__ == "__main__":

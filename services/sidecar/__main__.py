@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ipaddress
 import signal
 import socket
 import sys
@@ -18,10 +17,11 @@ import uvicorn
 import uvloop
 
 from feedbackloop.capture.attribution import Attribution
-from feedbackloop.errors import FeedbackLoopError, SettingsError
+from feedbackloop.errors import SettingsError
 from feedbackloop.events import Alias
 from feedbackloop.log.port import Spool
-from services import signing, telemetry, wiring
+from services import addresses, signing, telemetry, wiring
+from services.ending import exit_status
 from services.keyring import LiveKeyring
 from services.oidc import Tokens
 from services.settings import Settings, load
@@ -39,6 +39,7 @@ from services.sidecar.upstream import Upstream
 
 log = structlog.get_logger()
 
+_BACKLOG = 2_048
 _KEEPALIVE_SECONDS = 75
 _KEYRING_SECONDS = 5.0
 # The forwarder's thread shares the interpreter with the event loop. Python lets it keep the lock
@@ -63,26 +64,12 @@ def check(settings: Settings) -> None:
     if settings.keys.required:
         return
     for name in ("bind", "admin_bind"):
-        host, _ = split(getattr(settings.sidecar, name))
-        if not _is_loopback(host):
-            raise SettingsError(
-                f"FEEDBACKLOOP_KEYS__REQUIRED: may be false only on loopback, and "
-                f"FEEDBACKLOOP_SIDECAR__{name.upper()} is {host}"
-            )
+        addresses.require_loopback(_setting(name), getattr(settings.sidecar, name))
     log.warning("keys_not_required", reason="every caller on this machine is tenant default")
 
 
-def split(address: str) -> tuple[str, int]:
-    """Take ``host:port`` apart; brackets around IPv6 go."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _setting(name: str) -> str:
+    return f"FEEDBACKLOOP_SIDECAR__{name.upper()}"
 
 
 def make_parts(
@@ -203,8 +190,7 @@ def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> F
     letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
     redacting = Redacting(settings.redaction.redactor())
     translator = Translator(keyring, attribution, letters, redacting=redacting)
-    # Not for secrets: it spreads the waiting times of sidecars that lost one broker.
-    random = Random()  # noqa: S311
+    random = Random()  # noqa: S311  # spreads the waiting times of sidecars that lost one broker
     prepare = partial(remember, event_log, name, attribution)
     return Forwarder(
         spool,
@@ -229,7 +215,7 @@ async def _refresh(keyring: LiveKeyring) -> None:
 async def _serve(settings: Settings, parts: Parts) -> None:
     """Answer on both listeners until SIGTERM; the admin one answers longest."""
     drain_seconds = settings.sidecar.drain_seconds
-    public, admin = (_listen(a) for a in (settings.sidecar.bind, settings.sidecar.admin_bind))
+    public, admin = (_listen(settings, name) for name in ("bind", "admin_bind"))
     front = make_front(parts)
     await front.listen(public)
     back = _admin_server(make_admin(parts))
@@ -238,7 +224,7 @@ async def _serve(settings: Settings, parts: Parts) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     watching = asyncio.create_task(back.serve(sockets=[admin]))
-    ready = {"ready": {"sidecar": _address(public), "admin": _address(admin)}}
+    ready = {"ready": {"sidecar": addresses.shown(public), "admin": addresses.shown(admin)}}
     sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
     sys.stdout.flush()
     await stop.wait()
@@ -266,39 +252,22 @@ def _admin_server(app: object) -> _Server:
     )
 
 
-def _listen(address: str) -> socket.socket:
-    host, port = split(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        raise SettingsError(f"{address} cannot be bound: {error.strerror}") from error
-    listener.listen(2_048)
-    return listener
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _listen(settings: Settings, name: str) -> socket.socket:
+    address = getattr(settings.sidecar, name)
+    return addresses.listen(_setting(name), address, backlog=_BACKLOG)
 
 
 def main() -> int:
     """Run the sidecar; return its exit status."""
     telemetry.set_up_logs()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        settings = load()
-        check(settings)
-        uvloop.run(run(settings))
-    except SettingsError as error:
-        log.error("wrong_settings", error=str(error))  # noqa: TRY400  # its message says it all
-        return 2
-    except FeedbackLoopError:
-        log.exception("sidecar_failed")
-        return 1
-    return 0
+    return exit_status(_main)
+
+
+def _main() -> None:
+    settings = load()
+    check(settings)
+    uvloop.run(run(settings))
 
 
 if __name__ == "__main__":
