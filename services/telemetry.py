@@ -1,7 +1,7 @@
 """Every metric and how it leaves; the shape of a log line.
 
 Label values are closed sets, or what the operator names (alias, partition), or a loaded release,
-whose series ``forget_release`` removes when it is collected.
+whose series ``tallies.py`` keeps, and forgets once it is unloaded.
 """
 
 import logging
@@ -17,7 +17,6 @@ from feedbackloop.events import Alias, ReleaseName
 from feedbackloop.log.completeness import Completeness
 
 _STEPS = 6  # of a traceback
-_RELEASE = ["alias", "release", "arm"]
 
 REFUSED = Counter(
     "feedbackloop_requests_refused_total",

@@ -6,8 +6,7 @@ Units that share a person or a prompt are one cluster, and clusters are what is 
 """
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
-from math import ceil, comb, inf, log, sqrt
+from math import ceil, inf, log, sqrt
 from statistics import NormalDist
 
 import msgspec
@@ -58,45 +57,6 @@ class Draws(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float = 0.05
     count: int = 2_000
     seed: int = 0
-
-
-def wilson(successes: float, n: float, *, alpha: float) -> Interval:
-    """Bound a proportion by inverting its score test: usable at 0 and at 1.
-
-    With ``p = successes / n`` and ``z`` the normal quantile of ``1 - alpha``, the limits are
-    ``(p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)``.
-
-    References:
-        Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-    """
-    if n <= 0:
-        return Interval(low=0.0, high=1.0)
-    z = _quantile(1 - alpha)
-    p = successes / n
-    centre = p + z * z / (2 * n)
-    spread = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # At 0 and at 1 rounding alone could leave the proportion outside of its own limits.
-    low, high = (centre - spread) / scale, (centre + spread) / scale
-    return Interval(low=min(p, max(0.0, low)), high=max(p, min(1.0, high)))
-
-
-def mcnemar(*, gained: int, lost: int) -> float:
-    """Return the exact one-sided probability of this many losses among the discordant pairs.
-
-    If both policies were equally good, ``lost`` would be binomial with ``gained + lost`` trials
-    and probability 1/2; returned is ``P(X >= lost)``.
-
-    Args:
-        gained: Pairs that only the candidate got right.
-        lost: Pairs that only the incumbent got right.
-
-    References:
-        McNemar, "Note on the sampling error of the difference between correlated proportions
-        or percentages", 1947; exact form as in Fagerland et al., 2013, section 2.
-    """
-    n = gained + lost
-    return float(Fraction(sum(comb(n, k) for k in range(lost, n + 1)), 2**n))
 
 
 def paired_proportions(

@@ -58,17 +58,6 @@ def read_adapter(folder: Path) -> AdapterFacts:
     return _facts((folder / CONFIG).read_bytes(), (folder / WEIGHTS).read_bytes())
 
 
-def check_adapter(folder: Path, *, max_rank: int) -> AdapterFacts:
-    """Read an adapter and apply every rule of ``artefact.py``.
-
-    Raises:
-        AdapterRejected: With all the rules that it breaks, in words.
-    """
-    facts = read_adapter(folder)
-    _apply_rules(facts, name=folder.name, max_rank=max_rank)
-    return facts
-
-
 def checked_digest(config: bytes, weights: bytes, *, max_rank: int) -> str:
     """Name an adapter by what it is, once every rule of ``artefact.py`` was applied to it.
 
@@ -76,7 +65,10 @@ def checked_digest(config: bytes, weights: bytes, *, max_rank: int) -> str:
         AdapterRejected: With all the rules that it breaks, in words.
     """
     facts = _facts(config, weights)
-    _apply_rules(facts, name="adapter", max_rank=max_rank)
+    problems = config_problems(facts.config, max_rank=max_rank)
+    problems += tensor_problems(facts.config, facts.tensors)
+    if problems:
+        raise AdapterRejected("adapter", "; ".join(problems[:10]))
     return facts.digest
 
 
@@ -87,13 +79,6 @@ def _facts(config: bytes, weights: bytes) -> AdapterFacts:
         tensors=tuple(_tensors(memoryview(weights))),
         size_bytes=len(config) + len(weights),
     )
-
-
-def _apply_rules(facts: AdapterFacts, *, name: str, max_rank: int) -> None:
-    problems = config_problems(facts.config, max_rank=max_rank)
-    problems += tensor_problems(facts.config, facts.tensors)
-    if problems:
-        raise AdapterRejected(name, "; ".join(problems[:10]))
 
 
 def _check_files(folder: Path) -> None:

@@ -14,13 +14,11 @@ from feedbackloop.evaluation.statistics import (
     auc_difference,
     items_needed,
     log_ratio,
-    mcnemar,
     mean_difference,
     paired_proportions,
     rate_difference,
     smallest_detectable,
     student_quantile,
-    wilson,
 )
 
 FEW = Draws(count=400)
@@ -28,34 +26,6 @@ FEW = Draws(count=400)
 
 def names(n: int) -> list[str]:
     return [f"u{place}" for place in range(n)]
-
-
-@pytest.mark.parametrize(("n", "limit"), [(30, 0.083), (100, 0.026), (300, 0.0089), (1000, 0.0027)])
-def test_no_failure_at_all_still_leaves_room_for_some(n: int, limit: float) -> None:
-    """A safety suite of 30 prompts proves almost nothing, and must not seem to."""
-    assert wilson(0, n, alpha=0.05).high == pytest.approx(limit, rel=0.02)
-
-
-@given(st.integers(0, 40), st.integers(1, 40))
-def test_wilson_limits_enclose_the_proportion(successes: int, extra: int) -> None:
-    """An interval that leaves out its own estimate would decide nonsense."""
-    n = successes + extra
-    limits = wilson(successes, n, alpha=0.05)
-
-    assert 0 <= limits.low <= successes / n <= limits.high <= 1
-
-
-@pytest.mark.parametrize(
-    ("gained", "lost", "expected"), [(0, 0, 1.0), (0, 3, 1 / 8), (1, 3, 5 / 16), (5, 0, 1.0)]
-)
-def test_mcnemar_counts_coin_tosses(gained: int, lost: int, expected: float) -> None:
-    """Of 4 tosses, 3 or 4 heads come up in 4 + 1 of 16 ways."""
-    assert mcnemar(gained=gained, lost=lost) == expected
-
-
-def test_mcnemar_is_exact_on_a_large_suite() -> None:
-    """Thousands of discordant items must not overflow."""
-    assert mcnemar(gained=2_000, lost=2_000) == pytest.approx(0.5, abs=0.01)
 
 
 def test_two_equal_policies_on_few_items_prove_nothing() -> None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from feedbackloop.errors import RunError, TrainingDiverged
+from feedbackloop.training.artefact import CONFIG, WEIGHTS
 from feedbackloop.training.planner import build_recipe
 from feedbackloop.training.port import TrainingReport
 from feedbackloop.training.recipe import Method, Recipe
-from feedbackloop.training.safetensors import check_adapter
+from feedbackloop.training.safetensors import checked_digest, read_adapter
 from feedbackloop.training.trl import TrlTrainer, build, prepare
 from tests.tiny import WORDS, make_base
 
@@ -127,8 +128,10 @@ def test_the_folder_holds_two_files_that_break_no_rule(
     rows = kto_rows(8) if method is Method.KTO else dpo_rows(8)
     trained(base, tmp_path / "adapter", a_recipe(method), rows)
 
-    facts = check_adapter(tmp_path / "adapter", max_rank=16)
+    facts = read_adapter(tmp_path / "adapter")
 
+    files = [(tmp_path / "adapter" / name).read_bytes() for name in (CONFIG, WEIGHTS)]
+    assert checked_digest(*files, max_rank=16) == facts.digest
     assert facts.config["base_model_name_or_path"] == base
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
@@ -177,7 +180,7 @@ def test_an_attempt_killed_half_way_ends_as_if_it_had_not_been(
     report = trained(base, tmp_path / "killed", recipe, rows)
 
     assert (report.resumed_at, report.steps) == (4, 6)
-    whole, killed = (check_adapter(tmp_path / name, max_rank=16) for name in ("whole", "killed"))
+    whole, killed = (read_adapter(tmp_path / name) for name in ("whole", "killed"))
     assert whole.digest == killed.digest
 
 
