@@ -188,12 +188,16 @@ async def test_an_event_that_is_too_large_does_not_hold_up_the_others(
     assert names(await entries(event_log, start)) == ["c1", "c2"]
 
 
-async def test_it_can_be_closed_twice(event_log: EventLog) -> None:
+async def test_it_can_be_closed_twice(made: MadeLog, start: Offset) -> None:
     """Whoever ends a process does not always know how far it came."""
-    await event_log.append([a_completion("c1")])
+    await made.log.append([a_completion("c1")])
 
-    await event_log.close()
-    await event_log.close()
+    await made.log.close()
+    await made.log.close()
+
+    after = made.open()
+    assert names(await entries(after, start)) == ["c1"]
+    await after.close()
 
 
 async def test_an_event_survives_the_process_that_appended_it(made: MadeLog, start: Offset) -> None:
