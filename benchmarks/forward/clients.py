@@ -54,8 +54,8 @@ class Sent(msgspec.Struct):
 def feedbackloop(turn: Turn) -> Sent:
     """Append events as the forwarder does."""
     from feedbackloop.log.kafka import KafkaEventLog  # noqa: PLC0415  # one client a process
-    from feedbackloop.log.kafka_client import Cluster  # noqa: PLC0415
-    from feedbackloop.log.kafka_writer import Terms  # noqa: PLC0415
+    from feedbackloop.log.kafka_client import Cluster  # noqa: PLC0415  # as above
+    from feedbackloop.log.kafka_writer import Terms  # noqa: PLC0415  # as above
 
     events = [codec.decode(one) for one in turn.encoded()]
     cluster = Cluster(bootstrap_servers=turn.servers, client_id="bench")
@@ -79,7 +79,7 @@ def feedbackloop(turn: Turn) -> Sent:
 
 def kafka_python(turn: Turn) -> Sent:
     """Send bytes with kafka-python's producer."""
-    from kafka import KafkaProducer  # noqa: PLC0415
+    from kafka import KafkaProducer  # noqa: PLC0415  # one client a process
 
     producer = KafkaProducer(
         bootstrap_servers=turn.servers,
@@ -102,7 +102,7 @@ def kafka_python(turn: Turn) -> Sent:
 
 def confluent(turn: Turn) -> Sent:
     """Send bytes with confluent-kafka's producer, which is C."""
-    from confluent_kafka import Producer  # noqa: PLC0415
+    from confluent_kafka import Producer  # noqa: PLC0415  # one client a process
 
     producer = Producer(
         {
@@ -135,7 +135,7 @@ def confluent(turn: Turn) -> Sent:
 
 def aiokafka(turn: Turn) -> Sent:
     """Send bytes with aiokafka's producer."""
-    from aiokafka import AIOKafkaProducer  # noqa: PLC0415
+    from aiokafka import AIOKafkaProducer  # noqa: PLC0415  # one client a process
 
     messages = turn.messages()
 

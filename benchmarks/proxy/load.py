@@ -152,7 +152,7 @@ async def flat_out(port: int, requests: Requests, seconds: float) -> Tally:
     ended: list[asyncio.Future[None]] = []
 
     def go(connection: Connection, end: asyncio.Future[None]) -> None:
-        def done(good: bool) -> None:  # noqa: FBT001
+        def done(good: bool) -> None:  # noqa: FBT001  # a callback's
             tally.count(good)
             if good and time.monotonic() < until:
                 connection.ask(requests.whole(), done)
@@ -202,7 +202,7 @@ async def at_rate(
         under_way += 1
         connection = idle.pop() if idle else await connect(port)
 
-        def done(good: bool) -> None:  # noqa: FBT001
+        def done(good: bool) -> None:  # noqa: FBT001  # a callback's
             nonlocal under_way
             # From when it was due, so that a stall counts for all that it held up.
             taken.append((time.monotonic() - due) * 1e3)

@@ -267,7 +267,7 @@ def _scan(files: Sequence[ArchiveFile], prefix: str, *, without: str) -> str:
     differ = str(len({file.contents.columns for file in files}) > 1).lower()
     columns = f"* EXCLUDE {without}" if without else "*"
     return (
-        f"SELECT {columns} FROM read_parquet([{names}], hive_partitioning = true,"  # noqa: S608
+        f"SELECT {columns} FROM read_parquet([{names}], hive_partitioning = true,"  # noqa: S608  # quoted above
         f" hive_types_autocast = false, union_by_name = {differ})"
     )
 

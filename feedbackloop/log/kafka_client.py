@@ -99,7 +99,7 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]  # the library is 
             connection.close_future.add_errback(self._failed)
         return connection
 
-    async def _build_transport(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+    async def _build_transport(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # as it is there
         transport = await super()._build_transport(*args, **options)
         receive = transport._sock_recv  # noqa: SLF001  # there is no public way
 
@@ -109,7 +109,7 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]  # the library is 
             # broker says when it refuses us. Asked again, it finds the end alone.
             return data, None if data else error
 
-        transport._sock_recv = received  # noqa: SLF001
+        transport._sock_recv = received  # noqa: SLF001  # there is no public way
         return transport
 
     def _connected(self, _: object) -> None:
@@ -135,7 +135,7 @@ class Link:
 
     def trouble(self) -> BaseException | None:
         """Return what went wrong with the last connection that was tried."""
-        return None if self._client is None else self._client._manager.trouble  # noqa: SLF001
+        return None if self._client is None else self._client._manager.trouble  # noqa: SLF001  # ours
 
     def cut(self) -> None:
         """Close the connections, so that nobody waits for an answer any more. From any thread."""
@@ -150,7 +150,7 @@ class Link:
             self._client.close()
 
 
-def open_producer(cluster: Cluster, link: Link, **options: Any) -> KafkaProducer:  # noqa: ANN401
+def open_producer(cluster: Cluster, link: Link, **options: Any) -> KafkaProducer:  # noqa: ANN401  # the library's
     """Open an idempotent producer that never gives a record up by itself.
 
     Raises:

@@ -117,7 +117,7 @@ class KafkaReader:
         if consumer is not None:
             consumer.close(autocommit=False)
 
-    def _seek(self, consumer: Any, place: TopicPartition, position: int) -> None:  # noqa: ANN401
+    def _seek(self, consumer: Any, place: TopicPartition, position: int) -> None:  # noqa: ANN401  # untyped
         if self._at is None or self._at[0] != place.partition:
             consumer.assign([place])
             self._at = None

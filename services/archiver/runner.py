@@ -170,7 +170,7 @@ class Runner:
             self._failed("unavailable", error)
         except ArchiveDamaged as error:
             telemetry.ARCHIVE_ERRORS.labels("damaged").inc()
-            log.error("archive_damaged", file=error.key, problem=error.reason)  # noqa: TRY400
+            log.error("archive_damaged", file=error.key, problem=error.reason)  # noqa: TRY400  # a message
         except Exception:  # one partition must not hold up the others
             telemetry.ARCHIVE_ERRORS.labels("unexpected").inc()
             log.exception("partition_failed", partition=partition)

@@ -14,7 +14,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 def error_type(status: int) -> str:
     """Return OpenAI's word for the kind of error that a status means."""
     words = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-    return words.get(status, "server_error" if status >= 500 else "invalid_request_error")  # noqa: PLR2004
+    return words.get(status, "server_error" if status >= 500 else "invalid_request_error")  # noqa: PLR2004  # HTTP's own line
 
 
 def error_body(error: RequestError) -> bytes:

@@ -330,7 +330,7 @@ def _refused(reason: str) -> RequestError:
         message,
         status=status,
         code=f"upstream_{reason}",
-        retry_after_seconds=1 if status == 503 else None,  # noqa: PLR2004
+        retry_after_seconds=1 if status == 503 else None,  # noqa: PLR2004  # HTTP's number
     )
 
 

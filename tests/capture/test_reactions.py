@@ -95,7 +95,7 @@ def test_the_contrary_can_be_stated_without_a_no(
         (
             "Напиши открытку",  # in Russian one word is "and" and "but"
             "Пусть будет тепло!",
-            "а теперь открытку стихами",  # noqa: RUF001
+            "а теперь открытку стихами",  # noqa: RUF001  # Russian
         ),
     ],
 )

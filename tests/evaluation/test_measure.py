@@ -172,7 +172,7 @@ def test_a_probe_is_how_a_completion_begins(said: str, probed: str) -> None:
 
 
 @given(st.text(alphabet="ab ", max_size=30), st.booleans())
-def test_what_is_empty_or_cut_off_is_degenerate(text: str, finished: bool) -> None:  # noqa: FBT001
+def test_what_is_empty_or_cut_off_is_degenerate(text: str, finished: bool) -> None:  # noqa: FBT001  # a parameter
     """Whatever else it says."""
     generation = Generation(text=text, tokens=3, finished=finished)
 

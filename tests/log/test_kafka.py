@@ -181,7 +181,7 @@ async def test_no_payload_is_logged_at_any_level(
     for name in names:
         caplog.set_level(logging.DEBUG, logger=name)
     caplog.set_level(logging.DEBUG)
-    secret = msgspec.structs.replace(cluster, sasl_password="hush-password")  # noqa: S106
+    secret = msgspec.structs.replace(cluster, sasl_password="hush-password")  # noqa: S106  # a test's
     log = KafkaEventLog(secret, Terms(), topic=EVENTS)
     mock.push_errors(mock_kafka.PRODUCE, mock_kafka.NOT_LEADER, mock_kafka.OUT_OF_ORDER_SEQUENCE)
 

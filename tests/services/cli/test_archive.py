@@ -113,7 +113,7 @@ def test_an_archive_made_anew_has_the_same_rows(home: Path, tmp_path: Path) -> N
         logged(served(*range(start, start + 4)))
         archived()
     call("archive", "compact", "--now")
-    again = Settings(home=home, archive={"kind": "folder", "path": tmp_path / "again"})  # type: ignore[arg-type]
+    again = Settings(home=home, archive={"kind": "folder", "path": tmp_path / "again"})  # type: ignore[arg-type]  # pydantic reads it
     archived(again)
 
     found = told("archive", "verify", "--against", str(tmp_path / "again"))
