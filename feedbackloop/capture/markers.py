@@ -64,6 +64,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """The beginning of a turn, taken apart once.
 
     Attributes:
+        said: As it was written.
         clauses: Its parts.
         text: The same in one piece, quotes and code left out.
         tongues: The languages that it may be in.
@@ -71,6 +72,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
             what the talk is about.
     """
 
+    said: str
     clauses: tuple[Clause, ...]
     text: str
     tongues: tuple[Language, ...]
@@ -81,6 +83,7 @@ def turn(said: str, tongues: Tongues, *, asked: str = "") -> Turn:
     """Take the beginning of a turn apart; ``asked`` is what the person had asked before."""
     text = _QUOTED.sub(" \x00 ", folded(said[:_READ], trim=False))
     return Turn(
+        said=said,
         clauses=tuple(_clauses(text, tongues)),
         text=text,
         tongues=tuple(tongues),

@@ -11,6 +11,7 @@ import msgspec
 from feedbackloop.capture import contrary, markers
 from feedbackloop.capture.markers import Turn
 from feedbackloop.capture.material import aligned, is_other_material
+from feedbackloop.capture.rewording import is_reworded
 from feedbackloop.capture.similarity import similarity
 from feedbackloop.capture.sketch import Sketch
 from feedbackloop.capture.subject import (
@@ -78,10 +79,20 @@ class Pair:
         return markers.turn(self.second.said, self.tongues, asked=self.first.said)
 
     @cached_property
+    def turn_before(self) -> Turn:
+        """The first turn, clause by clause."""
+        return markers.turn(self.first.said, self.tongues)
+
+    @cached_property
+    def answer(self) -> Subject:
+        """What the answer's beginning is about."""
+        return subject(self.first.answered, self.tongues)
+
+    @cached_property
     def is_game(self) -> bool:
         """Whether the talk is a game, a quiz or a play, in which a no is a move."""
-        before = (self.first.said, self.first.answered)
-        return any(markers.plays(markers.turn(text, self.tongues)) for text in before)
+        answer = markers.turn(self.first.answered, self.tongues)
+        return markers.plays(self.turn_before) or markers.plays(answer)
 
     @cached_property
     def is_other_material(self) -> bool:
@@ -177,10 +188,11 @@ def _in_words(two: Pair, limits: Limits) -> Reaction | None:
     if two.is_stopped and markers.goes_on(turn, after_a_stop=True):
         return _nothing("go_on")
     denies = markers.denies(turn) and not markers.is_polite(turn)
-    if not two.is_game and _objects(two, denies=denies):
+    objects = _objects(two, denies=denies)
+    if objects and not two.is_game:
         return _rejected(RetryKind.CORRECTION, two)
     said = {
-        "answer": denies or (two.is_game and markers.objects(turn)),
+        "answer": denies or objects,
         "go_on": markers.goes_on(turn),
         "variety": markers.asks_for_more(turn),
         THANKS: markers.is_glad(turn, is_answer=two.first.asks),
@@ -188,15 +200,19 @@ def _in_words(two: Pair, limits: Limits) -> Reaction | None:
     reason = next((reason for reason, applies in said.items() if applies), None)
     if reason is not None:
         return _nothing(reason)
-    if not two.is_game and _contradicts(two, limits):
+    if _contradicts(two, limits) and not two.is_game:
         return _rejected(RetryKind.CORRECTION, two)
     return None
 
 
 def _asked_in_other_words(two: Pair, limits: Limits) -> Reaction:
     reason: str | None = "new_request"
-    if two.gap_seconds <= limits.max_gap_seconds and two.likeness >= limits.rephrase_similarity:
+    if two.gap_seconds > limits.max_gap_seconds:
+        pass
+    elif two.likeness >= limits.rephrase_similarity:
         reason = _new_wish(two)
+    elif _reworded(two):
+        reason = None
     if two.is_stopped or reason is None:
         return _rejected(RetryKind.REPHRASE, two)
     if reason == "new_request" and markers.constrains(two.turn):
@@ -219,6 +235,21 @@ def _new_wish(two: Pair) -> str | None:
     return None
 
 
+def _reworded(two: Pair) -> bool:
+    """Say whether a turn asks the same in other words throughout."""
+    if two.first.asks or markers.follows(two.turn) or markers.constrains(two.turn):
+        return False
+    if two.is_other_material or is_other_subject(two.before, two.after):
+        return False
+    return is_reworded(
+        two.turn_before,
+        two.turn,
+        subjects=(two.before, two.after),
+        common=two.shared,
+        answer=two.answer,
+    )
+
+
 def _asks_further(two: Pair) -> bool:
     """Say whether a turn asks something else about the same subject."""
     before, after = two.first.said, two.second.said
@@ -231,7 +262,7 @@ def _asks_further(two: Pair) -> bool:
 
 
 def _constrained(two: Pair) -> bool:
-    return markers.constrains(markers.turn(two.first.said, two.tongues))
+    return markers.constrains(two.turn_before)
 
 
 def _objects(two: Pair, *, denies: bool) -> bool:
@@ -248,13 +279,12 @@ def _contradicts(two: Pair, limits: Limits) -> bool:
         return False
     if markers.constrains(turn):
         return False
-    answer = subject(two.first.answered, two.tongues).content
 
     def asked(word: str) -> bool:
         return any(is_form(word, known) for known in two.before.content)
 
     def answered(word: str) -> bool:
-        return not asked(word) and any(is_form(word, known) for known in answer)
+        return not asked(word) and any(is_form(word, known) for known in two.answer.content)
 
     def named(word: str) -> bool:
         return asked(word) or answered(word)

@@ -39,6 +39,8 @@ _STEM_SHARE = 0.6  # of the shorter form that two forms of one word begin with
 _FORM_SHARE = 0.42  # of the longer form
 _MENDED = 0.7  # share of letters in common at which a word is a respelling of another
 _MENDED_LETTERS = 4
+_PART_LETTERS = 5
+_PART_SHARE = 0.75  # of the shorter word
 _MANY_WORDS = 3
 _NEARLY_ALL = 0.8
 _LIKE_GRAMMAR = 0.6  # likeness of the words of grammar at which two turns are one template
@@ -157,7 +159,7 @@ def is_other_subject(one: Subject, other: Subject, *, strictly: bool = False) ->
     return (
         bool(changes)
         and all(gone and new for gone, new in changes)
-        and _dice(one.grammar, other.grammar) >= _LIKE_GRAMMAR
+        and grammar_likeness(one, other) >= _LIKE_GRAMMAR
     )
 
 
@@ -210,6 +212,25 @@ def is_form(word: str, other: str) -> bool:
         return False
     swapped = word[0] == other[0] and sorted(word) == sorted(other)
     return swapped or 1 - edit_distance(word, other) / longer >= _MENDED
+
+
+def is_part(word: str, other: str) -> bool:
+    """Say whether most of a word's letters stand in another in a row: kettle, tea-kettle."""
+    shorter = min(len(word), len(other))
+    if shorter < _PART_LETTERS or word.isdecimal() or other.isdecimal():
+        return False
+    block = SequenceMatcher(None, word, other, autojunk=False).find_longest_match()
+    return block.size >= max(_PART_LETTERS, _PART_SHARE * shorter)
+
+
+def is_quoting(said: str) -> bool:
+    """Say whether a turn holds a quote: what it is about is then the quote."""
+    return _QUOTED.search(folded(said[:_READ])) is not None
+
+
+def grammar_likeness(one: Subject, other: Subject) -> float:
+    """Return how alike the words of grammar of two turns are, in [0, 1]: 1 for one template."""
+    return _dice(one.grammar, other.grammar)
 
 
 def _is_closed(text: str, language: Language) -> bool:

@@ -97,9 +97,10 @@ class Marker(StrEnum):
     """Asks for a number, a price, a duration."""
 
 
-WORD_LISTS: Final = ("function", "ask", "asks", "open", "negation", "pronouns", "self")
+WORD_LISTS: Final = ("function", "ask", "asks", "open", "negation", "pronouns", "self", "copula")
 """Lists of single words, each one text: of grammar, of asking, of questions, of open questions,
-of denying, words that stand for something named before, words for the person who speaks."""
+of denying, words that stand for something named before, words for the person who speaks, and
+words that say what a thing is."""
 
 TITLES: Final = "titles"
 """The list of what an app asks for on its own behalf: plain words, without signs."""
@@ -126,6 +127,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
         negation: Words that deny.
         pronouns: Words that stand for something that was named before.
         self: Words for the person who speaks.
+        copula: Words that say what a thing is.
         titles: What an app asks for on its own behalf: a title, tags, follow-up questions.
         patterns: Of its phrases.
     """
@@ -140,6 +142,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     negation: frozenset[str]
     pronouns: frozenset[str]
     self: frozenset[str]
+    copula: frozenset[str]
     titles: tuple[str, ...]
     patterns: dict[Marker, Pattern[str]]
 
@@ -278,6 +281,7 @@ def _language(code: str, lists: Mapping[str, Any]) -> Language:
         negation=words["negation"],
         pronouns=words["pronouns"],
         self=words["self"],
+        copula=words["copula"],
         titles=tuple(folded(one) for one in lists.get(TITLES, ())),
         patterns=_Patterns(lists, spaced=spaced),
     )
