@@ -1,8 +1,10 @@
 """Is this machine fit to run the loop? One line a check: ok, warn or fail, and what to do."""
 
+import os
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +15,7 @@ import msgspec
 import typer
 
 from feedbackloop.errors import FeedbackLoopError, SettingsError
-from services import apikeys, keyring, supervisor, wiring
+from services import apikeys, keyring, mounts, supervisor, wiring
 from services.cli.output import REFUSED, Json, emit, out
 from services.guard import DENIED
 from services.settings import Settings, load
@@ -33,7 +35,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check Python, packages, settings, disk, log, ports, model and keys."""
+    """Check Python, packages, settings, disk, spool, log, ports, model and keys."""
     findings = list(_findings())
     emit(findings, as_json=as_json, show=lambda: _show(findings))
     if any(finding.outcome == "fail" for finding in findings):
@@ -53,6 +55,7 @@ def _findings() -> Iterator[Finding]:
     yield Finding("settings", "ok", "every variable is known")
     checks: tuple[Callable[[Settings], Finding], ...] = (
         _disk,
+        _spool,
         _log,
         _model,
         _keys,
@@ -98,6 +101,36 @@ def _disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(folder).free / 2**30
     says = f"{free:.1f} GiB free at {folder}"
     return Finding("disk", "ok" if free >= _DISK_GIB else "warn", says)
+
+
+def _spool(settings: Settings) -> Finding:
+    """Look at where votes are kept before they are in the log."""
+    folder = settings.home.resolve() / "spool"
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        _write_and_sync(folder)
+    except OSError as error:
+        return Finding("spool", "fail", f"{folder} cannot be written: {error.strerror}")
+    kind = mounts.file_system(folder, Path("/proc/self/mounts").read_text("utf-8"))
+    worries = [f"on {kind}, {why}"] if (why := mounts.concern(kind)) else []
+    free, wanted = shutil.disk_usage(folder).free, settings.sidecar.spool_disk_bytes
+    if free < wanted:
+        worries.append(
+            f"{free / 2**30:.1f} GiB free, and FEEDBACKLOOP_SIDECAR__SPOOL_DISK_BYTES allows it"
+            f" {wanted / 2**30:.1f}"
+        )
+    if damaged := list(folder.glob("*/*.damaged")):
+        worries.append(f"{len(damaged)} damaged segments were kept in {folder}: look at the disk")
+    good = f"{folder} on {kind} can be written and synced"
+    return Finding("spool", "warn" if worries else "ok", "; ".join(worries) or good)
+
+
+def _write_and_sync(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"doctor")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _log(settings: Settings) -> Finding:

@@ -47,6 +47,21 @@ def findings() -> Mapping[str, tuple[str, str]]:
     return {one["check"]: (one["outcome"], one["says"]) for one in told}
 
 
+def test_damaged_segments_and_a_disk_smaller_than_the_spool_may_grow_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are seen long before they cost a vote."""
+    monkeypatch.setenv("FEEDBACKLOOP_SIDECAR__SPOOL_DISK_BYTES", str(2**60))
+    (tmp_path / "spool" / "sidecar-0").mkdir(parents=True)
+    (tmp_path / "spool" / "sidecar-0" / "1.seg.damaged").touch()
+
+    outcome, says = findings()["spool"]
+
+    assert outcome == "warn"
+    assert "SPOOL_DISK_BYTES" in says
+    assert "1 damaged segments" in says
+
+
 @pytest.mark.parametrize("days", [-1, None])
 def test_a_house_without_a_good_key_is_warned(file: Path, days: float | None) -> None:
     """None at all, or none that has not ended."""
