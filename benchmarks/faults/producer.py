@@ -16,7 +16,8 @@ from feedbackloop.capture import record
 from feedbackloop.capture.attribution import Attribution
 from services import telemetry, wiring
 from services.settings import load
-from services.sidecar.forwarder import DeadLetters, Forwarder, Translator
+from services.sidecar.forwarder import Forwarder, Translator
+from services.sidecar.letters import DeadLetters
 
 EACH = 1_000_000
 """The first number of a producer's completions is its own number times this."""

@@ -29,7 +29,8 @@ from services.sidecar.admission import make_entrance, make_tokens
 from services.sidecar.app import make_admin, make_front
 from services.sidecar.caller import Identities
 from services.sidecar.converger import Converger, Terms
-from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remember
+from services.sidecar.forwarder import Forwarder, Translator, remember
+from services.sidecar.letters import DeadLetters
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged, watch
 from services.sidecar.recording import Recorder
@@ -189,7 +190,13 @@ def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> F
     attribution = Attribution(rules=settings.retries.rules())
     letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
     redacting = Redacting(settings.redaction.redactor())
-    translator = Translator(keyring, attribution, letters, redacting=redacting)
+    translator = Translator(
+        keyring,
+        attribution,
+        letters,
+        redacting=redacting,
+        held_bytes=settings.sidecar.spool_disk_bytes // 4,
+    )
     random = Random()  # noqa: S311  # spreads the waiting times of sidecars that lost one broker
     prepare = partial(remember, event_log, name, attribution)
     return Forwarder(

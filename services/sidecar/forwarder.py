@@ -7,16 +7,13 @@ once.
 """
 
 import asyncio
-import contextlib
-import os
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from datetime import timedelta
 from itertools import takewhile
-from pathlib import Path
 from random import Random
 from typing import TypeVar
 
@@ -46,6 +43,7 @@ from services.sidecar.redacting import Redacting
 log = structlog.get_logger()
 
 _Event = TypeVar("_Event", bound=Event)
+_GIVEN_UP = 1_000  # requests whose end may still come
 _PATIENCE = timedelta(hours=1)  # longer than a reply takes: after that its end was shed
 _IDLE_SECONDS = 0.5
 _PACE_SECONDS = 0.1
@@ -71,6 +69,8 @@ class Translator:
         attribution: What was served lately.
         set_aside: Told the payload of each record that cannot be read.
         redacting: Removes personal data; None for all that we recognise.
+        held_bytes: How much of the spool a request that is open may hold up. After that it counts
+            as ended, until its end comes after all.
     """
 
     def __init__(
@@ -80,12 +80,15 @@ class Translator:
         set_aside: Callable[[bytes, str], None],
         *,
         redacting: Redacting | None = None,
+        held_bytes: int = 512 * 2**20,
     ) -> None:
         self._keys = keys
         self._attribution = attribution
         self._redacting = redacting or Redacting.of_all()
         self.keep = set_aside
+        self._held_bytes = held_bytes
         self._open: dict[CompletionId, _Waiting] = {}
+        self._given_up: OrderedDict[CompletionId, _Waiting] = OrderedDict()
         self._previous = -1
         self.unmatched = 0
         """Replies whose request is known no more: it went to the log before a crash, or was shed
@@ -111,11 +114,15 @@ class Translator:
         """Close what nobody will close any more.
 
         Its incarnation has died, since a younger one wrote ``newest``; or its end was shed, and
-        it would keep the spool from letting go for ever.
+        it would keep the spool from letting go for ever. Should that come after all, the event
+        that it makes outranks this one.
         """
         events: list[AnyEvent] = []
         for waiting in self._gone(newest):
-            del self._open[waiting.opened.completion_id]
+            name = waiting.opened.completion_id
+            self._given_up[name] = self._open.pop(name)
+            if len(self._given_up) > _GIVEN_UP:
+                self._given_up.popitem(last=False)
             events += self._completion([waiting.frame], waiting.opened, None)
         return events
 
@@ -146,7 +153,7 @@ class Translator:
 
     def begin(self) -> None:
         """Forget what was opened, and where: another spool is to be read."""
-        self._open = {}
+        self._open, self._given_up = {}, OrderedDict()
         self._previous = -1
 
     def finished(self) -> int:
@@ -156,20 +163,21 @@ class Translator:
 
     def _gone(self, newest: Frame) -> list[_Waiting]:
         """List what died or was given up. It was opened in order: the oldest stand first."""
-        return list(
-            takewhile(
-                lambda one: (
-                    one.frame.producer != newest.producer or newest.at - one.frame.at > _PATIENCE
-                ),
-                self._open.values(),
-            )
+        return list(takewhile(lambda one: self._is_gone(one.frame, newest), self._open.values()))
+
+    def _is_gone(self, frame: Frame, newest: Frame) -> bool:
+        return (
+            frame.producer != newest.producer
+            or newest.at - frame.at > _PATIENCE
+            or newest.position - frame.position > self._held_bytes
         )
 
     def _record(self, frame: Frame, found: Closed | Voted | Recorded) -> list[AnyEvent]:
         if isinstance(found, Recorded):
             return self._completion([frame], found.opened, found.closed)
         if isinstance(found, Closed):
-            waiting = self._open.pop(found.completion_id, None)
+            name = found.completion_id
+            waiting = self._open.pop(name, None) or self._given_up.pop(name, None)
             if waiting is None:
                 self.unmatched += 1
                 # Had it come before the crash after all, the event that carries it outranks this.
@@ -267,6 +275,19 @@ class Forwarder:
 
     async def _run(self) -> None:
         await self._get_ready()
+        counting = asyncio.create_task(self._count())
+        try:
+            await self._loop()
+        finally:
+            counting.cancel()
+
+    async def _count(self) -> None:
+        """Show what goes wrong in the spool, also while the log holds everything up."""
+        while True:
+            self._own.count()
+            await asyncio.sleep(_IDLE_SECONDS)
+
+    async def _loop(self) -> None:
         while True:
             stopping = self._stopping.is_set()
             try:
@@ -330,29 +351,6 @@ class Forwarder:
         self._orphan = None
         orphan.release()
         orphan.spool.close()
-
-
-class DeadLetters:
-    """Records that nobody can read, kept in a file for whoever wants to know why.
-
-    They hold what people wrote: only the file's owner can read it. It stops growing at
-    ``max_bytes``; what is left out is counted all the same.
-    """
-
-    def __init__(self, file: Path, *, max_bytes: int = 64 * 2**20) -> None:
-        self._file = file
-        self._max_bytes = max_bytes
-
-    def __call__(self, payload: bytes, reason: str) -> None:
-        telemetry.DEAD_LETTERS.labels(reason=reason).inc()
-        log.error("record_set_aside", reason=reason, file=str(self._file))
-        line = msgspec.json.encode({"reason": reason, "payload": payload}) + b"\n"
-        with contextlib.suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            with os.fdopen(handle, "ab") as file:
-                if file.tell() + len(line) <= self._max_bytes:
-                    file.write(line)
 
 
 async def remember(event_log: EventLog, partition: str, attribution: Attribution) -> None:

@@ -82,7 +82,7 @@ class Passage:
         What was opened and has not closed is kept: after a crash it is evidence.
         """
         self._released_at = time.monotonic()
-        self._count()
+        self.count()
         try:
             self.spool.release(through=self._translator.finished())
         except OSError as error:
@@ -112,7 +112,7 @@ class Passage:
         self._events += self._translator.left_by_the_dead(self.spool.producer)
         self.behind = False
 
-    def _count(self) -> None:
+    def count(self) -> None:
         """Add to the metrics what has happened in the spool since the last time."""
         now = Counter(self.spool.troubles())
         for (kind, reason), count in (now - self._counted).items():

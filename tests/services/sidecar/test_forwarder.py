@@ -26,7 +26,8 @@ from feedbackloop.events import (
 from feedbackloop.log.completeness import Audit, Completeness
 from feedbackloop.log.memory import MemoryEventLog, MemorySpool
 from feedbackloop.log.port import Frame, Offset, SpoolGap
-from services.sidecar.forwarder import DeadLetters, Forwarder, Translator, remember
+from services.sidecar.forwarder import Forwarder, Translator, remember
+from services.sidecar.letters import DeadLetters
 from tests.capture.records import KEYS, NOON_NS, SECOND_NS, TENANT, a_closing, a_vote, an_opening
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -195,6 +196,36 @@ def test_a_request_whose_end_was_shed_does_not_hold_the_spool_for_ever() -> None
 
     assert (patient, len(given_up)) == ([], 1)
     assert translator.finished() == late.position
+
+
+def test_an_open_request_holds_up_so_much_of_the_spool_and_no_more() -> None:
+    """Its end was shed, perhaps: the spool would stay full, and shed all that follows."""
+    frames = Frames()
+    translator = Translator({TENANT: KEYS}, Attribution(), Shelf(), held_bytes=15)
+    near, far = frames(an_opening("slow")), frames(a_vote())
+    translated(translator, near, far)
+    patient = translator.abandoned(far)
+    farther = frames(a_vote())
+    translated(translator, farther)
+
+    given_up = translator.abandoned(farther)
+
+    assert (patient, len(given_up)) == ([], 1)
+    assert translator.finished() == farther.position
+
+
+def test_an_end_that_comes_after_all_is_not_lost() -> None:
+    """The reply ran longer than we held the spool for it: what it says outranks our guess."""
+    frames = Frames()
+    translator = Translator({TENANT: KEYS}, Attribution(), Shelf(), held_bytes=5)
+    translated(translator, frames(an_opening("slow")))
+    (guess,) = translator.abandoned(frames(a_vote()))
+
+    (event,) = translated(translator, frames(a_closing("slow")))
+
+    assert isinstance(event, CompletionServed)
+    assert event.event_id == guess.event_id
+    assert event.outcome == Outcome.COMPLETE
 
 
 def test_a_reply_whose_request_is_not_known_is_declared() -> None:

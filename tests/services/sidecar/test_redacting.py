@@ -25,7 +25,8 @@ from feedbackloop.events import (
 )
 from feedbackloop.log.memory import MemoryEventLog, MemorySpool
 from feedbackloop.log.segments import EVENTS, SegmentEventLog, Topic
-from services.sidecar.forwarder import DeadLetters, Forwarder, Translator
+from services.sidecar.forwarder import Forwarder, Translator
+from services.sidecar.letters import DeadLetters
 from services.sidecar.redacting import Redacting
 from tests.capture.records import (
     KEYS,
