@@ -41,6 +41,7 @@ class Tally:
     Args:
         watermark: How long after its end a completion is labelled, so that a late thumb wins.
         counted: Whether a completion may be trained on at all: held-out people's may not.
+        usable: Whether it could become a row: one that was cut short cannot, whatever its label.
         confidences: As for ``resolve``.
     """
 
@@ -49,11 +50,14 @@ class Tally:
         *,
         watermark: timedelta,
         counted: Callable[[CompletionServed], bool],
+        usable: Callable[[CompletionServed], bool],
         confidences: Mapping[Source, float] = PRIORS,
     ) -> None:
         self.gathering = Gathering()
         self._watermark = watermark
         self._counted = counted
+        self._usable = usable
+        self._unusable: set[CompletionId] = set()
         self._confidences = confidences
         self._waiting: list[tuple[datetime, CompletionId]] = []
         self._mature: dict[CompletionId, Label | None] = {}
@@ -90,10 +94,15 @@ class Tally:
         if one.completion is None or not self._counted(one.completion):
             return
         alias = one.completion.alias
-        self._count(alias, self._mature.get(completion_id), -1)
+        if completion_id not in self._unusable:
+            self._count(alias, self._mature.get(completion_id), -1)
         label = resolve(completion_id, one.signals, confidences=self._confidences)
         self._mature[completion_id] = label
-        self._count(alias, label, +1)
+        if self._usable(one.completion):
+            self._unusable.discard(completion_id)
+            self._count(alias, label, +1)
+        else:
+            self._unusable.add(completion_id)
         self._follow(completion_id, whole=again)
 
     def _follow(self, completion_id: CompletionId, *, whole: bool) -> None:
@@ -122,12 +131,16 @@ class Tally:
             self._retried_from.setdefault(following, set()).add(completion_id)
             accepted = self._offers.get(following)
         label = self._mature.get(completion_id)
+        usable = completion_id not in self._unusable
         if one.completion is not None:
-            is_pair = label is not None and not label.desirable and self._differ(one, accepted)
+            disliked = label is not None and not label.desirable
+            is_pair = disliked and usable and self._differ(one, accepted)
             step = is_pair - (completion_id in self._pairs)
             self._counter[one.completion.alias, "pairs"] += step
             (self._pairs.add if is_pair else self._pairs.discard)(completion_id)
-        return completion_id if label is not None and label.desirable else accepted
+        if label is not None and label.desirable:
+            return completion_id if usable else None
+        return accepted
 
     def _differ(self, rejected: Gathered, accepted: CompletionId | None) -> bool:
         """Say whether two completions answer the same prompt in other words."""

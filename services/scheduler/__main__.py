@@ -15,6 +15,7 @@ import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from feedbackloop.capture.identity import Keyring
+from feedbackloop.dataset.selection import unusable
 from feedbackloop.dataset.split import is_trainable
 from feedbackloop.errors import UnavailableError
 from feedbackloop.events import Alias, CompletionServed
@@ -55,7 +56,11 @@ def make_tally(settings: Settings, tenants: Keyring) -> Tally:
         secret = keys.holdout if keys is not None else None
         return is_trainable(completion, secret=secret, share=share)
 
-    return Tally(watermark=timedelta(seconds=settings.labels.watermark_seconds), counted=counted)
+    return Tally(
+        watermark=timedelta(seconds=settings.labels.watermark_seconds),
+        counted=counted,
+        usable=lambda completion: unusable(completion) is None,
+    )
 
 
 def make_parts(settings: Settings, tenants: LiveKeyring, sidecars: Sidecars) -> Parts:

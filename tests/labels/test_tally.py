@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.dataset.dpo import dpo_rows
-from feedbackloop.events import AnyEvent, Thumb
+from feedbackloop.dataset.selection import unusable
+from feedbackloop.events import AnyEvent, CompletionServed, Reply, Thumb
 from feedbackloop.labels.resolve import resolve
 from feedbackloop.labels.tally import Counts, Tally
 from tests.builders import ALIAS, NOON, a_completion, a_retry, a_thumb, an_outcome
 
+CUT = (Reply(text="fo", finish_reason="length"),)
 LATE = NOON + timedelta(hours=1)
 EVENTS: list[AnyEvent] = [
     a_completion("c1"),
@@ -20,6 +22,8 @@ EVENTS: list[AnyEvent] = [
     a_completion("c4", text="four"),
     a_completion("c4", text="four!"),
     a_completion("c5", text="four!"),
+    a_completion("c2", replies=CUT),
+    a_completion("c4", replies=CUT),
     a_retry("c1", "c2"),
     a_retry("c1", "c3"),
     a_retry("c2", "c4"),
@@ -35,8 +39,12 @@ EVENTS: list[AnyEvent] = [
 ]
 
 
+def is_usable(completion: CompletionServed) -> bool:
+    return unusable(completion) is None
+
+
 def tally(events: Sequence[AnyEvent]) -> Tally:
-    counter = Tally(watermark=timedelta(minutes=10), counted=lambda _: True)
+    counter = Tally(watermark=timedelta(minutes=10), counted=lambda _: True, usable=is_usable)
     for event in events:
         counter.add(event)
     return counter
@@ -90,9 +98,16 @@ def test_a_vote_that_changes_its_mind_moves_the_count() -> None:
 
 def test_held_out_people_do_not_make_a_run_due() -> None:
     """Their labels are the gate's, and would leave the run short of rows."""
-    counter = Tally(watermark=timedelta(0), counted=lambda one: one.user != "ann")
+    counter = Tally(watermark=timedelta(0), counted=lambda one: one.user != "ann", usable=is_usable)
     counter.add(a_completion("c1"))
     counter.add(a_thumb("c1"))
+
+    assert counter.counts(ALIAS, now=LATE) == Counts()
+
+
+def test_an_answer_that_was_cut_short_makes_no_run_due() -> None:
+    """The snapshot leaves it out: a run for its sake would have nothing to train on."""
+    counter = tally([a_completion("c1", replies=CUT), a_thumb("c1")])
 
     assert counter.counts(ALIAS, now=LATE) == Counts()
 
@@ -115,7 +130,11 @@ def _anew(counter: Tally, now: datetime) -> Counts:
     completions = {one.completion_id: one for one in counter.gathering.completions()}
     assert all(one.completion and one.completion.ended_at <= now for one in completions.values())
     labels = {name: resolve(name, one.signals) for name, one in completions.items()}
-    values = [label.desirable for label in labels.values() if label]
+    values = [
+        label.desirable
+        for name, label in labels.items()
+        if label and (served := completions[name].completion) and is_usable(served)
+    ]
     return Counts(
         desirable=sum(values),
         undesirable=len(values) - sum(values),

@@ -31,7 +31,7 @@ async def test_a_vote_that_comes_before_its_completion_waits_for_it(
     """It came over another sidecar, and the one that served was cut off from the log."""
     settings = Settings(home=tmp_path)
     log = wiring.open_log(settings, partition=None)
-    tally = Tally(watermark=timedelta(minutes=10), counted=lambda _: True)
+    tally = Tally(watermark=timedelta(minutes=10), counted=lambda _: True, usable=lambda _: True)
     follower = Follower(log, tally, Journal(log), now=lambda: NOON + timedelta(hours=1))
 
     await write(settings, "sidecar-b", VOTE)

@@ -146,7 +146,9 @@ class World:
             return inner if fuse is None else Mortal(inner, fuse)
 
         log = reach(MemoryEventLog("scheduler", self.store))
-        tally = Tally(watermark=timedelta(minutes=10), counted=lambda _: True)
+        tally = Tally(
+            watermark=timedelta(minutes=10), counted=lambda _: True, usable=lambda _: True
+        )
         journal = Journal(log)
         follower = Follower(log, tally, journal, now=self.now)
         publisher = Publisher(reach(self.releases), reach(self.topic), journal, now=self.now)
