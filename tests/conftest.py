@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -163,3 +164,20 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a random base that vLLM serves on any machine."""
+    # Imported late: torch takes seconds, and every run of the tests reads this file.
+    made: Path = import_module("tests.tiny_server").make_base(
+        tmp_path_factory.mktemp("tiny") / "base"
+    )
+    return made
+
+
+@pytest.fixture(scope="session")
+def vllm_upstream(tiny_base: Path) -> Iterator[str]:
+    """Start one vLLM for all that need it: it takes most of a minute to start."""
+    with import_module("tests.tiny_server").running_vllm(tiny_base) as found:
+        yield found

@@ -15,6 +15,10 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from feedbackloop.evaluation.measure import fingerprints
+from feedbackloop.evaluation.transformers import TransformersEvaluator
+from feedbackloop.events import JsonObject
+from feedbackloop.promotion.release import Probe
 from services.sections.serving import Vllm
 from services.settings import Settings
 from services.supervisor import vllm_command
@@ -81,6 +85,26 @@ def make_adapter(folder: Path, *, seed: int, rank: int = 8, width: int = HIDDEN)
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
+
+
+def recorded(base: Path, adapter: Path) -> list[Probe]:
+    """Record probes as the gate does, on transformers."""
+    prompts: list[tuple[JsonObject, ...]] = [
+        ({"role": "user", "content": f"w{n} w{n + 1}"},) for n in range(6)
+    ]
+    evaluator = TransformersEvaluator(str(base))
+    said = evaluator.generate(prompts, adapter=adapter, max_tokens=12)
+    found = fingerprints(evaluator, prompts, said, candidate=adapter)
+    return [
+        Probe(
+            prompt=one.prompt,
+            completion=one.completion,
+            logp=one.logp,
+            base_logp=one.base_logp,
+            tokens=one.tokens,
+        )
+        for one in found
+    ]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,35 +10,21 @@ import httpx
 import pytest
 
 from feedbackloop.errors import AdapterRejected, PolicyServerUnavailable
-from feedbackloop.evaluation.measure import fingerprints
-from feedbackloop.evaluation.transformers import TransformersEvaluator
-from feedbackloop.events import JsonObject, ReleaseName
+from feedbackloop.events import ReleaseName
 from feedbackloop.promotion.release import Probe
 from feedbackloop.serving.memory import MemoryPolicyServer
 from feedbackloop.serving.port import PolicyServer
 from feedbackloop.serving.proof import Measured, prove
 from feedbackloop.serving.vllm import VllmPolicyServer, open_client
-from tests.tiny_server import make_adapter, make_base, running_vllm
+from tests.tiny_server import make_adapter, recorded
 
 PROMPT = ({"role": "user", "content": "w1 w2 w3"},)
 Make = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("tiny") / "base")
-
-
-@pytest.fixture(scope="module")
-def upstream(base: Path) -> Iterator[str]:
-    """One vLLM for all of them: it takes most of a minute to start."""
-    with running_vllm(base) as found:
-        yield found
-
-
 @pytest.fixture
-async def vllm(upstream: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with open_client(upstream) as client:
+async def vllm(vllm_upstream: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_client(vllm_upstream) as client:
         yield client
 
 
@@ -263,11 +249,11 @@ async def test_vllm_answers_under_the_id_that_it_is_given(vllm: httpx.AsyncClien
 
 @pytest.mark.vllm
 async def test_the_gates_record_proves_the_adapter_on_vllm_and_no_other(
-    vllm: httpx.AsyncClient, name: ReleaseName, adapter: Make, base: Path
+    vllm: httpx.AsyncClient, name: ReleaseName, adapter: Make, tiny_base: Path
 ) -> None:
     """Two engines must agree on what a token costs, or nothing could ever be proven."""
     right, wrong = adapter(1), adapter(2)
-    probes = await asyncio.to_thread(recorded, base, right)
+    probes = await asyncio.to_thread(recorded, tiny_base, right)
     server = VllmPolicyServer(vllm)
     other = ReleaseName(f"{name}0")
     await server.load(name, right)
@@ -298,26 +284,6 @@ async def test_proofs_are_taken_while_others_are_answered(
 
     assert {reply.status_code for reply in replies} == {200}
     assert max(found) - min(found) < 0.01
-
-
-def recorded(base: Path, adapter: Path) -> list[Probe]:
-    """Record probes as the gate does, on transformers."""
-    prompts: list[tuple[JsonObject, ...]] = [
-        ({"role": "user", "content": f"w{n} w{n + 1}"},) for n in range(6)
-    ]
-    evaluator = TransformersEvaluator(str(base))
-    said = evaluator.generate(prompts, adapter=adapter, max_tokens=12)
-    found = fingerprints(evaluator, prompts, said, candidate=adapter)
-    return [
-        Probe(
-            prompt=one.prompt,
-            completion=one.completion,
-            logp=one.logp,
-            base_logp=one.base_logp,
-            tokens=one.tokens,
-        )
-        for one in found
-    ]
 
 
 async def measured(server: PolicyServer, model: str, probe: Probe) -> Measured:

@@ -1,7 +1,7 @@
 """A real vLLM behind its guard, the process before it, and the official client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from importlib import import_module
 from pathlib import Path
 
@@ -17,22 +17,14 @@ from services import apikeys, keyring
 from services.guard import DENIED
 from tests.builders import NOON
 from tests.services.sidecar.test_process import a_sidecar
-from tests.tiny_server import make_base, running_vllm
 
 pytestmark = pytest.mark.vllm
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "w1 w2 w3"}]
 
 
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    base = make_base(tmp_path_factory.mktemp("tiny") / "base")
-    with running_vllm(base) as found:
-        yield found
-
-
 @pytest.fixture
-async def vllm(upstream: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with open_client(upstream) as client:
+async def vllm(vllm_upstream: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_client(vllm_upstream) as client:
         yield client
 
 
@@ -44,10 +36,10 @@ async def base(vllm: httpx.AsyncClient) -> str:
 
 
 @pytest.fixture
-async def url(tmp_path: Path, upstream: str, base: str) -> AsyncIterator[str]:
+async def url(tmp_path: Path, vllm_upstream: str, base: str) -> AsyncIterator[str]:
     """A sidecar that is ready."""
     changed = {
-        "SIDECAR__UPSTREAM": upstream,
+        "SIDECAR__UPSTREAM": vllm_upstream,
         "SIDECAR__UPSTREAM_GUARD": "required",
         "ALIASES__ASSISTANT__BASE": base,
     }
@@ -165,7 +157,7 @@ async def test_vllms_own_benchmark_measures_us_as_it_would_vllm(url: str) -> Non
 
 
 async def test_a_tenants_salt_is_one_that_vllm_takes(
-    tmp_path: Path, upstream: str, base: str
+    tmp_path: Path, vllm_upstream: str, base: str
 ) -> None:
     """It refuses long ones and some characters; a client's own may hold any of them."""
     home = tmp_path / "home"
@@ -177,7 +169,7 @@ async def test_a_tenants_salt_is_one_that_vllm_takes(
         created_at=NOON,
     )
     changed = {
-        "SIDECAR__UPSTREAM": upstream,
+        "SIDECAR__UPSTREAM": vllm_upstream,
         "ALIASES__ASSISTANT__BASE": base,
         "KEYS__REQUIRED": "true",
     }
