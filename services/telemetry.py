@@ -10,11 +10,14 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
+from prometheus_client.metrics import MetricWrapperBase
 
 from feedbackloop.events import Alias, ReleaseName
 from feedbackloop.log.completeness import Completeness
+from services.tallies import REPLIES
 
 _STEPS = 6  # of a traceback
 
@@ -65,6 +68,21 @@ FEEDBACK_REFUSED = Counter(
     "feedbackloop_feedback_refused_total",
     "Feedback calls refused, by status.",
     labelnames=["code"],
+)
+IMPLIED = Counter(
+    "feedbackloop_implied_total",
+    "Retries and acceptances that this sidecar inferred, by kind; labelling finds the others.",
+    labelnames=["kind"],
+)
+CONVERGE_ERRORS = Counter(
+    "feedbackloop_converge_errors_total",
+    "Looks at vLLM and the release documents that failed, by why; the next look tries again.",
+    labelnames=["reason"],
+)
+ADAPTER_STEPS = Counter(
+    "feedbackloop_adapter_steps_total",
+    "Steps taken on this sidecar's vLLM, by what they were; failed is an adapter given up.",
+    labelnames=["step"],
 )
 EPOCH = Gauge(
     "feedbackloop_epoch",
@@ -159,6 +177,16 @@ RUNS = Counter(
     "Runs that ended, by how.",
     labelnames=["alias", "state"],
 )
+GATE_VERDICTS = Counter(
+    "feedbackloop_gate_verdicts_total",
+    "Candidates that the gate judged, by what it said.",
+    labelnames=["alias", "verdict"],
+)
+RELEASE_CHANGES = Counter(
+    "feedbackloop_release_changes_total",
+    "Changes of release documents, by what they did.",
+    labelnames=["alias", "change"],
+)
 ADAPTERS_COLLECTED = Counter(
     "feedbackloop_adapters_collected_total",
     "Adapter folders removed because no document, run or sidecar needs them.",
@@ -217,6 +245,38 @@ IN_FLIGHT = Gauge(
     "Completion requests under way.",
     labelnames=["release"],
 )
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric: its name as scraped, its kind, its labels and its meaning."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    means: str
+
+
+def described() -> list[Described]:
+    """Return every metric of ours that a scrape can show, by name."""
+    own = [each for each in globals().values() if isinstance(each, MetricWrapperBase)]
+    families = [(family, _labels(each)) for each in own for family in each.describe()]
+    families += [(family, _labels(family)) for family in REPLIES.collect()]
+    return sorted(
+        (
+            Described(
+                name=f"{family.name}_total" if family.type == "counter" else family.name,
+                kind=family.type,
+                labels=labels,
+                means=family.documentation,
+            )
+            for family, labels in families
+        ),
+        key=lambda one: one.name,
+    )
+
+
+def _labels(metric: object) -> tuple[str, ...]:
+    return tuple(getattr(metric, "_labelnames", ()))
 
 
 def show_routes(in_flight: Mapping[ReleaseName, int], epochs: Mapping[Alias, int]) -> None:

@@ -6,12 +6,16 @@ Nothing is stored here: ``Releases.put`` does that, by compare-and-set on the ep
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from feedbackloop.events import ReleaseName, RunId
 from feedbackloop.promotion.release import BASE_RELEASE, Probe, Release, ReleaseDocument
+
+Kind = Literal["staged", "widened", "promoted", "taken_back", "rolled_back", "other"]
+"""What a move did to what is served; freezing, thawing and retiring are other."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -170,6 +174,15 @@ def unfreeze(document: ReleaseDocument, *, by: str, why: str = "") -> Change:
 
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def kind_of(before: ReleaseDocument, after: ReleaseDocument) -> Kind:
+    """Say which move led from one document to the next."""
+    if after.stable != before.stable:
+        return "promoted" if after.stable == before.canary else "rolled_back"
+    if after.canary != before.canary:
+        return "taken_back" if after.canary is None else "staged"
+    return "widened" if after.canary_share != before.canary_share else "other"
 
 
 def _follow(document: ReleaseDocument, **fields: object) -> ReleaseDocument:

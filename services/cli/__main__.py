@@ -48,6 +48,7 @@ app.add_typer(artefacts.suite_app, name="suite")
 app.add_typer(artefacts.adapter_app, name="adapter")
 app.add_typer(artefacts.retries_app, name="retries")
 app.command("settings")(reference.settings)
+app.command("metrics")(reference.metrics)
 
 
 @app.callback(invoke_without_command=True)

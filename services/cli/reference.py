@@ -1,4 +1,4 @@
-"""Every setting, what it is now, and what it means: for a terminal, and for docs/settings.md."""
+"""Every setting and every metric, and what they mean: for a terminal, and for docs/."""
 
 import sys
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import typer
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from services import telemetry
 from services.cli.output import Json, emit, explained, table
 from services.sections.section import Section
 from services.settings import Settings, load
@@ -25,6 +26,19 @@ expected. Lists and tables are written as JSON in a variable. Times are in secon
 between 0 and 1. A section with several kinds names one by its field `kind`; left out, it is the
 kind that comes first."""
 
+
+_METRICS_HEAD = """\
+# Metrics
+
+Written by `feedbackloop metrics --markdown`; a test compares the two.
+
+Sidecar, scheduler and archiver answer `/metrics` in Prometheus' text format, the sidecar on its
+admin listener, with vLLM's own. Each process counts in those that are its work. Times are in
+seconds. No label is ever a person, a prompt or a conversation.
+
+| metric | kind | labels | means |
+| --- | --- | --- | --- |
+"""
 
 _KIND = "Chooses this kind."
 
@@ -59,6 +73,31 @@ def settings(
         now = load().model_dump(mode="json")
     rows = list(_flat(now))
     emit(now, as_json=as_json, show=lambda: table(("setting", "value"), rows))
+
+
+def metrics(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/metrics.md instead.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List every metric, with its labels and its meaning."""
+    if markdown:
+        sys.stdout.write(metrics_as_markdown())
+        return
+    known = telemetry.described()
+    rows = [(one.name, ", ".join(one.labels), one.means) for one in known]
+    emit(known, as_json=as_json, show=lambda: table(("metric", "labels", "means"), rows))
+
+
+def metrics_as_markdown() -> str:
+    """Write the page of all metrics."""
+    lines = [
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)}"
+        f" | {one.means} |\n"
+        for one in telemetry.described()
+    ]
+    return _METRICS_HEAD + "".join(lines)
 
 
 def documented() -> list[Setting]:

@@ -242,6 +242,9 @@ class Jobs:
         refused = result.get("refused")
         reason = str(result.get("reason") or f"{run.state} is done")
         after = RunState.REFUSED if refused else _AFTER[run.state]
+        if run.state is RunState.EVALUATE:
+            verdict = "refused" if refused else "passed"
+            telemetry.GATE_VERDICTS.labels(alias=run.alias, verdict=verdict).inc()
         moved = await self._move(run, after, reason, lease, result=result)
         if moved.state in _AFTER:
             await self._attempt(moved, lease, reason)

@@ -8,9 +8,10 @@ import structlog
 from feedbackloop.errors import LogUnavailable, StaleEpoch
 from feedbackloop.events import Alias
 from feedbackloop.log.port import ReleaseTopic
-from feedbackloop.promotion.changes import Change, Refused
+from feedbackloop.promotion.changes import Change, Refused, kind_of
 from feedbackloop.promotion.port import Releases
 from feedbackloop.promotion.release import ReleaseDocument, decode, encode
+from services import telemetry
 from services.scheduler.journal import Journal, release_event, release_event_id
 
 log = structlog.get_logger()
@@ -52,6 +53,7 @@ class Publisher:
             await self._releases.put(after, lease_epoch=lease_epoch)
         except StaleEpoch as error:
             return Refused(str(error))
+        telemetry.RELEASE_CHANGES.labels(alias=alias, change=kind_of(before, after)).inc()
         log.info("release_changed", alias=alias, epoch=after.epoch, by=after.by, why=after.why)
         await self._publish(after)
         await self._journal.tell([release_event(before, after, at=self._now())])

@@ -110,6 +110,7 @@ class Converger:
             try:
                 await self.converge()
             except Exception:  # the outermost loop: the next look tries again
+                telemetry.CONVERGE_ERRORS.labels("unexpected").inc()
                 log.exception("converging_failed")
             await asyncio.sleep(self._terms.converge_seconds)
 
@@ -127,6 +128,7 @@ class Converger:
             self._trouble = None
         except PolicyServerUnavailable as error:
             self._trouble = str(error)
+            telemetry.CONVERGE_ERRORS.labels("policy_server").inc()
             log.warning("policy_server_unavailable", error=str(error))
 
     def documents(self) -> Sequence[ReleaseDocument]:
@@ -231,6 +233,7 @@ class Converger:
                 self._loaded -= {name}
                 self._proven.pop(name, None)
                 REPLIES.forget(name)
+                telemetry.ADAPTER_STEPS.labels("unloaded").inc()
                 log.info("release_unloaded", release=name)
             case Load(release):
                 await self._load(release)
@@ -245,6 +248,7 @@ class Converger:
             self._fail(release, str(error))
             return
         self._loaded |= {release.name}
+        telemetry.ADAPTER_STEPS.labels("loaded").inc()
         log.info("release_loaded", release=release.name)
 
     async def _prove(self, release: Release) -> None:
@@ -270,6 +274,7 @@ class Converger:
         if not proof.proven:
             self._fail(release, proof.reason)
             return
+        telemetry.ADAPTER_STEPS.labels("proven").inc()
         if release.name not in self._proven:
             log.info("release_proven", release=release.name, proof=proof.reason)
         self._proven[release.name] = self._clock()
@@ -277,6 +282,7 @@ class Converger:
     def _fail(self, release: Release, reason: str) -> None:
         self._failed[release.name] = reason
         self._proven.pop(release.name, None)
+        telemetry.ADAPTER_STEPS.labels("failed").inc()
         log.error("release_failed", release=release.name, reason=reason)
 
     async def _notice_restart(self) -> None:

@@ -32,6 +32,7 @@ from feedbackloop.events import (
     CompletionId,
     CompletionServed,
     Event,
+    PromptRetried,
     TenantId,
 )
 from feedbackloop.log.port import EventLog, Frame, Spool, SpoolGap
@@ -203,7 +204,11 @@ class Translator:
         # Labelling, which finds the same facts under the same ids, sees no more than this.
         implied = self._attribution.add(completion)
         numbered = _numbered(completion, frames)
-        return [numbered] if implied is None else [numbered, implied]
+        if implied is None:
+            return [numbered]
+        kind = implied.kind.value if isinstance(implied, PromptRetried) else "accepted"
+        telemetry.IMPLIED.labels(kind).inc()
+        return [numbered, implied]
 
     def _keys_of(self, tenant: TenantId) -> TenantKeys:
         keys = self._keys.get(tenant)

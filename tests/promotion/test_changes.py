@@ -1,5 +1,6 @@
 """The release document's moves: what may follow what, and what never may."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -241,3 +242,22 @@ def test_a_rollback_undoes_a_promotion_from_anywhere(moves: list[tuple[str, int]
 
     if isinstance(promotion, ReleaseDocument):
         assert done(changes.rollback(promotion, by="x")).stable == document.stable
+
+
+def test_each_move_is_known_by_what_it_left_behind() -> None:
+    """Rollbacks are counted, and whoever is woken by that count must not see promotions in it."""
+    first = staged(START, ONE)
+    widened = done(changes.widen(first, share=0.5, by="me"))
+    stable = done(changes.promote(widened, by="me"))
+    second = staged(stable, TWO)
+    taken_back = done(changes.take_back(second, quarantine=True, by="me"))
+    frozen = done(changes.freeze(taken_back, by="me"))
+    rolled_back = done(changes.rollback(frozen, by="me"))
+    documents = [START, first, widened, stable, second, taken_back, frozen, rolled_back]
+
+    kinds = [changes.kind_of(*pair) for pair in itertools.pairwise(documents)]
+
+    assert kinds == [
+        *("staged", "widened", "promoted"),
+        *("staged", "taken_back", "other", "rolled_back"),
+    ]
