@@ -88,7 +88,7 @@ def everything_said() -> list[AnyRecord]:
         a_closing("c3", body=answer),
         an_opening("c4", endpoint="completions", body={"prompt": SAID, "suffix": SAID}),
         a_closing("c4", body={"choices": [{"text": SAID, "finish_reason": "length"}]}),
-        an_opening("c5", body=chat(SAID)),  # nobody closes it
+        an_opening("c5", body=chat(SAID)),  # nobody closes it: it is closed at the end
         Recorded(opened=elsewhere, closed=a_closing("c6", body={"choices": [choice]})),
         an_opening("c7", body=chat(SAID)),
         a_closing("c7", body={"choices": [{"message": {"tool_calls": [call]}}]}),
@@ -119,7 +119,7 @@ async def test_nothing_of_a_planted_value_reaches_the_logs_files(tmp_path: Path)
     await event_log.close()
 
     written = all_bytes(tmp_path)
-    assert written.count(b"CompletionServed") == 6
+    assert written.count(b"CompletionServed") == 7
     assert b"[EMAIL_1]" in written
     assert [value for value in PLANTED if value.encode() in written] == []
     for spelt in (CARD.replace(" ", ""), MAIL.split("@", maxsplit=1)[0], SSN.replace("-", "")):
