@@ -100,6 +100,11 @@ class Crowd:
             process.terminate()
         return [_reaped(process) for process in ending]
 
+    def last_words(self) -> str:
+        """Return the end of what each process has said."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "".join(f"--- {one.name}\n{one.read_text()[-2_000:]}\n" for one in logs)
+
     def clean_up(self) -> None:
         """Leave no process behind."""
         for process in [*self._archivers.values(), *self._producers]:
@@ -147,7 +152,7 @@ def wait_until(what: str, seconds: float, done: Callable[[], bool]) -> None:
     until = time.monotonic() + seconds
     while not done():
         if time.monotonic() > until:
-            raise TimeoutError(what)
+            raise TimeoutError(f"given up waiting: {what}")
         time.sleep(0.5)
 
 

@@ -8,6 +8,7 @@ counted, and the topic is replayed into an empty archive, which has to hold the 
 import os
 import secrets
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from benchmarks.faults.table import Row
 
 _PART = "kafka"
 _PATIENCE_SECONDS = 300.0
+_LEAST_PER_SECOND = 50  # on a machine that has other things to do
 _S3 = "FEEDBACKLOOP_TEST_S3"
 
 
@@ -115,11 +117,15 @@ def campaign(name: str, fault: Fault, scale: Scale, *, seed: int, bucket_url: st
         for number in range(ARCHIVERS):
             crowd.start_archiver(number)
         crowd.begin(events=scale.events, per_second=scale.per_second)
-        row.times = fault(Scene(crowd=crowd, store=store, random=random, scale=scale))
-        wait_until("producers end", _PATIENCE_SECONDS, lambda: not crowd.are_producing())
-        if store is not None:
-            store.mood = Mood.WELL
-        _judge(crowd, direct, scale, row)
+        try:
+            row.times = fault(Scene(crowd=crowd, store=store, random=random, scale=scale))
+            wait_until("producers end", _patience(scale), lambda: not crowd.are_producing())
+            if store is not None:
+                store.mood = Mood.WELL
+            _judge(crowd, direct, scale, row)
+        except (TimeoutError, ChildProcessError) as error:
+            row.broken.append(str(error))
+            sys.stderr.write(crowd.last_words())
     row.figures["seconds"] = round(time.monotonic() - begun)
     return row
 
@@ -127,7 +133,7 @@ def campaign(name: str, fault: Fault, scale: Scale, *, seed: int, bucket_url: st
 def _judge(crowd: Crowd, direct: Mapping[str, str], scale: Scale, row: Row) -> None:
     """Wait until everything is archived, count it, and archive it once more."""
     settings = crowd.settings(direct)
-    wait_until("the archive", _PATIENCE_SECONDS, archived.reach(settings))
+    wait_until("the archive catches up", _patience(scale), archived.reach(settings))
     if any(crowd.end_archivers()):
         row.broken.append("an archiver did not end well")
     found = archived.read(settings)
@@ -135,7 +141,7 @@ def _judge(crowd: Crowd, direct: Mapping[str, str], scale: Scale, row: Row) -> N
     again = {"ARCHIVE__KIND": "folder", "ARCHIVE__PATH": str(crowd.folder / "again")}
     crowd.start_archiver(ARCHIVERS, again)
     replayed = crowd.settings(again)
-    wait_until("the replay", _PATIENCE_SECONDS, archived.reach(replayed))
+    wait_until("the replay catches up", _patience(scale), archived.reach(replayed))
     crowd.end_archivers()
     row.broken += archived.replays(settings, replayed)
     held = sum(len(names) for names in found.completions.values())
@@ -210,7 +216,7 @@ def store_failing(scene: Scene) -> int:
     """Let half of all puts fail, half of those after they were stored."""
     assert scene.store is not None  # noqa: S101  # there is one
     scene.store.mood = Mood.HALF
-    wait_until("producers end", _PATIENCE_SECONDS, lambda: not scene.crowd.are_producing())
+    wait_until("producers end", _patience(scene.scale), lambda: not scene.crowd.are_producing())
     return scene.store.failed
 
 
@@ -242,6 +248,10 @@ def everything_at_once(scene: Scene) -> int:
         crowd.kill_archiver(number)
         crowd.start_archiver(number)
     return scale.archiver_kills + 6
+
+
+def _patience(scale: Scale) -> float:
+    return _PATIENCE_SECONDS + scale.events / _LEAST_PER_SECOND
 
 
 def _meanwhile(scene: Scene) -> None:
