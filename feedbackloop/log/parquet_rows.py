@@ -239,13 +239,10 @@ def _replies(events: Sequence[CompletionServed]) -> dict[str, pa.Array]:
 def _array(name: str, values: Iterable[Any]) -> pa.Array:
     kind = SCHEMA.field(name).type
     if kind == _TIME:
-        return pa.array([_micros(value) for value in values], pa.int64()).cast(_TIME)
+        # Arrow reads an aware datetime thirty times slower.
+        micros = [None if one is None else (one - _EPOCH) // _MICROSECOND for one in values]
+        return pa.array(micros, pa.int64()).cast(_TIME)
     return pa.array(values, kind)
-
-
-def _micros(value: datetime | None) -> int | None:
-    # Arrow reads an aware datetime thirty times slower.
-    return None if value is None else (value - _EPOCH) // _MICROSECOND
 
 
 def _unreadable(rows: Sequence[Row]) -> dict[str, pa.Array]:

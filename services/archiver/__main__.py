@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import secrets
 import signal
 import socket
@@ -39,6 +40,13 @@ class _Server(uvicorn.Server):
 def now() -> datetime:
     """Return the time, in UTC."""
     return datetime.now(UTC)
+
+
+def calm_collector() -> None:
+    """Look for circles of garbage seldom: entries make none, and it took a quarter of the CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def make_runner(settings: Settings, store: Store) -> Runner:
@@ -85,6 +93,7 @@ async def serve(settings: Settings) -> None:
     server = _server(health)
     answering = asyncio.create_task(server.serve(sockets=[listener]))
     _say_ready(listener)
+    calm_collector()
     try:
         await _wait_for_store(store, health, stop, settings.archiver.poll_seconds)
         await health.runner.run(stop)

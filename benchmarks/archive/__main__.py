@@ -1,0 +1,251 @@
+"""What it costs to archive an event, beside DuckDB writing the same rows to Parquet.
+
+    python -m benchmarks.archive [--events 50000 100000 200000] [--rounds 3] [--json FILE]
+
+Completions of about 1.6 kB. The archiver reads them from a log and does all that it does in
+service: decode, leave out repeats, digest, publish exclusively, sync. DuckDB reads them from a
+file with one a line, and writes the same columns with the same compression; it looks for no
+repeat and keeps no promise. Two archivers have a partition each, as they would share a topic.
+With KAFKA_HOME set, one also reads from Apache Kafka. Each turn is a process of its own, measured
+after a warm-up; CPU is that of all its threads.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.archive.workers import WARM_UP, WORKERS, Took, Turn
+from benchmarks.forward.events import many
+from feedbackloop.events import AnyEvent
+from feedbackloop.log import codec
+from services import telemetry, wiring
+from services.settings import Settings
+from tests.apache_kafka import Broker
+
+_BATCH = 2_000
+_PARTITIONS = 4
+
+
+class Bench:
+    """Logs and files with the same events, under one folder."""
+
+    def __init__(self, folder: Path, servers: str) -> None:
+        self.folder = folder
+        self.servers = servers
+
+    def prepare(self, events: int) -> None:
+        """Write them: as lines, as one log, as two halves, and to Kafka."""
+        made = many(events)
+        self._lines(events).write_bytes(b"\n".join(codec.encode(one) for one in made))
+        half = events // 2
+        for name, some in (("whole", made), ("first", made[:half]), ("second", made[half:])):
+            asyncio.run(_append(self._settings(name, events), some))
+        if self.servers:
+            settings = self._settings("kafka", events)
+            wiring.create_topics(Settings.model_validate(settings))
+            asyncio.run(_append(settings, made))
+
+    def archivers(self, events: int) -> list[Took]:
+        """Let one archiver do everything."""
+        return [self._run("archiver", self._turn("whole", events))]
+
+    def pair(self, events: int) -> list[Took]:
+        """Let two archivers do half each, at once."""
+        running = [
+            self._start("archiver", self._turn(name, events, count=events // 2))
+            for name in ("first", "second")
+        ]
+        return [_finished(one) for one in running]
+
+    def from_kafka(self, events: int) -> list[Took]:
+        """Let one archiver read from Kafka."""
+        return [self._run("archiver", self._turn("kafka", events))]
+
+    def reading(self, events: int) -> list[Took]:
+        """Only read the log."""
+        return [self._run("reading", self._turn("whole", events))]
+
+    def duckdb(self, events: int) -> list[Took]:
+        """Let DuckDB do it in one thread."""
+        return [self._run("duckdb", self._turn("whole", events))]
+
+    def duckdb_pair(self, events: int) -> list[Took]:
+        """Let DuckDB do it in two threads."""
+        return [self._run("duckdb", self._turn("whole", events, threads=2))]
+
+    def _lines(self, events: int) -> Path:
+        return self.folder / f"{events}.jsonl"
+
+    def _settings(self, name: str, events: int) -> dict[str, object]:
+        log: dict[str, object] = {"kind": "segments"}
+        if name == "kafka":
+            topic = f"bench-{events}-{self.folder.name}"
+            log = {"kind": "kafka", "bootstrap_servers": self.servers, "replication": 1}
+            log |= {
+                "partitions": _PARTITIONS,
+                "events_topic": topic,
+                "releases_topic": f"{topic}-r",
+            }
+        return {"home": str(self.folder / f"{name}-{events}"), "log": log}
+
+    def _turn(self, name: str, events: int, *, count: int = 0, threads: int = 1) -> Turn:
+        settings = self._settings(name, events)
+        again = uuid.uuid4().hex
+        settings["archiver"] = {"group": again}
+        settings["archive"] = {"kind": "folder", "path": str(self.folder / again / "archive")}
+        return Turn(
+            settings=settings,
+            events=count or events,
+            lines=str(self._lines(events)),
+            output=str(self.folder / f"{again}.parquet"),
+            threads=threads,
+        )
+
+    def _run(self, name: str, turn: Turn) -> Took:
+        return _finished(self._start(name, turn))
+
+    def _start(self, name: str, turn: Turn) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(  # noqa: S603  # this very program
+            [sys.executable, "-m", "benchmarks.archive", "--worker", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdin is not None  # noqa: S101  # it is a pipe
+        process.stdin.write(msgspec.json.encode(turn))
+        process.stdin.close()
+        return process
+
+
+async def _append(settings: dict[str, object], events: Sequence[AnyEvent]) -> None:
+    event_log = wiring.open_log(Settings.model_validate(settings), partition="bench")
+    for start in range(0, len(events), _BATCH):
+        await event_log.append(events[start : start + _BATCH])
+    await event_log.close()
+
+
+def _finished(process: subprocess.Popen[bytes]) -> Took:
+    assert process.stdout is not None  # noqa: S101  # it is a pipe
+    said = process.stdout.read()
+    if process.wait() != 0:
+        raise ChildProcessError("a turn failed")
+    return msgspec.json.decode(said, type=Took)
+
+
+def compare(options: argparse.Namespace, bench: Bench) -> dict[str, dict[int, list[list[Took]]]]:
+    """Let everybody take turns, several times, at each size."""
+    programs = {
+        "archiver": bench.archivers,
+        "two archivers": bench.pair,
+        **({"archiver, from Kafka": bench.from_kafka} if bench.servers else {}),
+        "(reading the log)": bench.reading,
+        "DuckDB, one thread": bench.duckdb,
+        "DuckDB, two threads": bench.duckdb_pair,
+    }
+    found: dict[str, dict[int, list[list[Took]]]] = {name: {} for name in programs}
+    for events in options.events:
+        bench.prepare(events)
+        for number in range(options.rounds):
+            for name, program in programs.items():
+                print(f"{events} events, round {number + 1}: {name}", file=sys.stderr)
+                found[name].setdefault(events, []).append(program(events))
+    return found
+
+
+def table(found: dict[str, dict[int, list[list[Took]]]], events: int) -> str:
+    """Show medians and their spread at one size."""
+    peer = _cpu(found["DuckDB, one thread"][events])
+    lines = [f"{'':22}{'events/s':>26}{'CPU us/event':>22}{'x DuckDB':>10}{'bytes/event':>13}"]
+    for name, sizes in found.items():
+        turns = sizes[events]
+        rates = [sum(one.events for one in turn) / max(one.seconds for one in turn)
+                 for turn in turns]  # fmt: skip
+        costs = [_of_all(turn) for turn in turns]
+        written = sum(one.written_bytes for one in turns[0]) / events
+        ratio = _cpu(turns) / peer
+        lines.append(
+            f"{name:22}{_spread(rates):>26}{_spread(costs):>22}{ratio:>10.2f}{written:>13.0f}"
+        )
+    return "\n".join(lines)
+
+
+def memory(found: dict[str, dict[int, list[list[Took]]]]) -> str:
+    """Show the most memory that a process had, by how many events it archived."""
+    sizes = list(found["archiver"])
+    lines = [f"{'peak MiB':22}" + "".join(f"{size:>12}" for size in sizes)]
+    for name in ("archiver", "archiver, from Kafka", "DuckDB, one thread"):
+        if name in found:
+            peaks = [max(one.peak_bytes for turn in found[name][size] for one in turn)
+                     for size in sizes]  # fmt: skip
+            lines.append(f"{name:22}" + "".join(f"{peak / 2**20:>12.0f}" for peak in peaks))
+    return "\n".join(lines)
+
+
+def _of_all(turn: Sequence[Took]) -> float:
+    return sum(one.cpu_seconds for one in turn) / sum(one.events for one in turn) * 1e6
+
+
+def _cpu(turns: Sequence[Sequence[Took]]) -> float:
+    return statistics.median(_of_all(turn) for turn in turns)
+
+
+def _spread(numbers: Sequence[float]) -> str:
+    digits = 0 if numbers[0] >= 1_000 else 1
+    middle = statistics.median(numbers)
+    return f"{middle:.{digits}f} ({min(numbers):.{digits}f}-{max(numbers):.{digits}f})"
+
+
+@contextmanager
+def _kafka(folder: Path) -> Iterator[str]:
+    home = os.environ.get("KAFKA_HOME")
+    if not home:
+        yield ""
+        return
+    broker = Broker(Path(home), folder / "kafka")
+    broker.start()
+    try:
+        yield broker.bootstrap_servers
+    finally:
+        broker.stop()
+
+
+def main() -> None:
+    """Compare, and print tables; or take one turn."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.archive",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--events", type=int, nargs="+", default=[50_000, 100_000, 200_000])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write every turn's figures to this file")
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    telemetry.set_up_logs()
+    if options.worker:
+        turn = msgspec.json.decode(sys.stdin.buffer.read(), type=Turn)
+        sys.stdout.buffer.write(msgspec.json.encode(WORKERS[options.worker](turn)))
+        return
+    if min(options.events) < 4 * WARM_UP:
+        parser.error(f"--events: expected at least {4 * WARM_UP}, to have a warm-up")
+    with tempfile.TemporaryDirectory() as name, _kafka(Path(name)) as servers:
+        found = compare(options, Bench(Path(name), servers))
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end")
+    for events in options.events:
+        print(f"\n{events} events\n{table(found, events)}")
+    print(f"\n{memory(found)}")
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.encode(found))
+
+
+if __name__ == "__main__":
+    main()
