@@ -81,7 +81,12 @@ def base58(code: str) -> bool:
     if number >= 1 << 200:
         return False
     whole = number.to_bytes(25, "big")
-    return sha256(sha256(whole[:-4]).digest()).digest()[:4] == whole[-4:]
+    return twice_hashed(whole[:-4])[:4] == whole[-4:]
+
+
+def twice_hashed(payload: bytes) -> bytes:
+    """Return what Bitcoin takes its check bytes from."""
+    return sha256(sha256(payload).digest()).digest()
 
 
 def bech32(code: str) -> bool:

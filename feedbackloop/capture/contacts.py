@@ -95,6 +95,7 @@ _PARENTHESES = regex(
     r"\(0?[1-9][0-9]{1,4}\)[ \-]?[0-9]{2,5}(?:[ .\-/][0-9]{2,5}){0,3}" + ALONE_AFTER
 )
 _TRUNK = regex(r"0[1-9][0-9]{0,4}(?:[ .\-/]{1,3}[0-9]{2,8}){1,5}" + ALONE_AFTER)
+_DATE = regex(r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}$")
 _CODES_OF_COUNTRIES = (
     *("1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41"),
     *("43", "44", "45", "46", "47", "48", "49", "51", "52", "53", "54", "55", "56", "57", "58"),
@@ -137,6 +138,8 @@ class PhoneRecogniser:
     def _is_national(self, text: str, start: int, end: int) -> bool:
         before = text[start - 1 : start]
         if joins(text, start - 1) or before in ("+", ".", "-", "/"):
+            return False
+        if _DATE.match(text, start, end):
             return False
         return _digits(text[start:end]) in _NATIONAL and _CALL.near(text, start, end)
 
@@ -206,6 +209,7 @@ _VERSION = regex(
     r"(?:version|versión|release|ver\.?|v|build|rev\.?|section|firmware)[ :=]*$", IGNORECASE
 )
 _HEX = frozenset("0123456789abcdefABCDEF")
+_SINGLE_DIGITS = len("1.2.3.4")
 _ANYBODY = frozenset({"ffffffffffff", "000000000000"})
 
 
@@ -225,6 +229,8 @@ class AddressRecogniser:
             before = text[max(0, start - 12) : start]
             if joins(text, start - 1) or before[-1:] == "." or _VERSION.search(before):
                 continue
+            if before[-1:] == "@" and match.end() - start == _SINGLE_DIGITS:
+                continue  # a package's version
             if _is_public_v4(match.group()):
                 yield Found(*match.span(), "IP")
         yield from _ipv6(text)

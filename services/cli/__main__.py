@@ -14,6 +14,7 @@ from services.cli import (
     gate,
     house,
     keys,
+    redact,
     reference,
     releases,
     runs,
@@ -47,6 +48,7 @@ app.add_typer(gate.app, name="gate")
 app.add_typer(artefacts.suite_app, name="suite")
 app.add_typer(artefacts.adapter_app, name="adapter")
 app.add_typer(artefacts.retries_app, name="retries")
+app.add_typer(redact.redact_app, name="redact")
 app.command("settings")(reference.settings)
 app.command("metrics")(reference.metrics)
 

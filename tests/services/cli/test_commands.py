@@ -21,7 +21,7 @@ from services.settings import load
 from tests.builders import ALIAS, NOON, TENANT, a_thumb, voted
 from tests.fakes import an_adapter
 
-LINES = {"log export", "log tail", "dataset export"}
+LINES = {"log export", "log tail", "dataset export", "redact plant"}
 """Commands that print JSON lines and nothing else."""
 
 
@@ -287,6 +287,46 @@ def test_word_tables_are_checked_before_they_are_used(
     assert "denials: no such list" in json.loads(refused.stdout)["problems"][0]
     assert unused.exit_code == 2
     assert "bad.toml" in unused.stderr
+
+
+def test_a_text_is_shown_as_it_would_reach_the_log(tmp_path: Path) -> None:
+    """A team tries its own examples before it trusts anybody."""
+    file = tmp_path / "said.txt"
+    file.write_text("Write to jane@example.org, thanks.")
+
+    assert told("redact", "text", str(file))["removed"] == {"EMAIL": 1}
+    assert call("redact", "text", str(file)).stdout == "Write to [EMAIL_1], thanks."
+    assert call("redact", "text", str(tmp_path / "none.txt")).exit_code == 2
+
+
+def test_what_redaction_finds_is_measured_on_a_set_of_ones_own(tmp_path: Path) -> None:
+    """Figures on somebody else's texts say little about yours."""
+    file = tmp_path / "texts.jsonl"
+    found = {"text": "jane@example.org", "spans": [{"start": 0, "end": 16, "kind": "EMAIL"}]}
+    missed = {"text": "Jane Roe", "spans": [{"start": 0, "end": 8, "kind": "PERSON"}]}
+    file.write_text(f"{json.dumps(found)}\n{json.dumps(missed)}\n")
+
+    report = told("redact", "score", str(file))
+
+    assert report["total"]["recall"] == 0.5
+    assert report["kinds"]["PERSON"]["recall"] == 0.0
+    assert call("redact", "score", str(file)).exit_code == 0
+    file.write_text("no json\n")
+    refused = call("redact", "score", str(file))
+    assert (refused.exit_code, "line 1" in refused.stderr) == (2, True)
+
+
+def test_the_synthetic_set_can_be_taken_away_and_scored(tmp_path: Path) -> None:
+    """Whoever has another tool measures it on the same texts."""
+    file = tmp_path / "planted.jsonl"
+    file.write_text(call("redact", "plant", "--half", "tuned").stdout)
+
+    taken, own = told("redact", "score", str(file)), told("redact", "score", "--each", "1")
+
+    assert taken["texts"] > 30
+    assert own["total"]["recall"] > 0.9
+    assert call("redact", "score", "--half", "third").exit_code == 2
+    assert call("redact", "plant", "--half", "third").exit_code == 2
 
 
 def test_settings_are_shown_and_secrets_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
