@@ -1,6 +1,6 @@
 """Which earlier completion does a prompt react to? Found by hashes, in bounded memory."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
@@ -33,8 +33,8 @@ class Attribution:
         self._capacity = capacity
         self._vocabulary = vocabulary(rules)
         self._recent: OrderedDict[_Key, tuple[Sketch, ...]] = OrderedDict()
-        self._askers: OrderedDict[_Key, deque[tuple[datetime, _Key]]] = OrderedDict()
-        self._pace: OrderedDict[_Key, deque[datetime]] = OrderedDict()
+        self._askers: OrderedDict[_Key, tuple[tuple[datetime, _Key], ...]] = OrderedDict()
+        self._pace: OrderedDict[_Key, tuple[datetime, ...]] = OrderedDict()
 
     def add(self, completion: CompletionServed) -> PromptRetried | OutcomeReported | None:
         """Take the next completion in, as it ended; return what its prompt implies.
@@ -100,16 +100,17 @@ class Attribution:
     def _ask(self, one: Sketch) -> None:
         """Note who asked which prompt and how fast, as far as the rules need it."""
         key = (one.tenant, one.prompt)
-        known = self._askers.setdefault(key, deque(maxlen=self._rules.max_askers + 1))
-        self._askers.move_to_end(key)
+        # Tuples: most hold one entry, for which a deque would take ten times the memory.
+        known = self._askers.pop(key, ())
         if all(who != one.who for _, who in known):
-            known.append((one.accepted_at, one.who))
+            known = (*known, (one.accepted_at, one.who))[-self._rules.max_askers - 1 :]
+        self._askers[key] = known
         while len(self._askers) > self._capacity:
             self._askers.popitem(last=False)
-        times = self._pace.setdefault(one.who, deque(maxlen=self._rules.max_per_minute + 1))
-        self._pace.move_to_end(one.who)
+        times = self._pace.pop(one.who, ())
         if one.accepted_at not in times:
-            times.append(one.accepted_at)
+            times = (*times, one.accepted_at)[-self._rules.max_per_minute - 1 :]
+        self._pace[one.who] = times
         while len(self._pace) > _PEOPLE:
             self._pace.popitem(last=False)
 
