@@ -22,6 +22,8 @@ from services.sidecar.letters import DeadLetters
 EACH = 1_000_000
 """The first number of a producer's completions is its own number times this."""
 
+_DRAIN_SECONDS = 7_200  # whoever started it gives up sooner
+
 
 def produce(number: int, *, events: int, per_second: float) -> bool:
     """Record completions at a steady rate; say whether all of them were forwarded."""
@@ -40,7 +42,7 @@ def produce(number: int, *, events: int, per_second: float) -> bool:
         ahead = begun + count / per_second - time.monotonic()
         if ahead > 0:
             time.sleep(ahead)
-    drained = forwarder.stop(drain_seconds=600)
+    drained = forwarder.stop(drain_seconds=_DRAIN_SECONDS)
     asyncio.run(forwarder.close())
     spool.close()
     return drained
