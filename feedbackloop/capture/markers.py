@@ -131,11 +131,15 @@ def is_glad(one: Turn, *, is_answer: bool = False) -> bool:
         is_answer: Whether the assistant had asked; what then stands within a clause is about what
             it had asked for: "a thank you card".
     """
+    clauses = one.clauses[:3]
     if is_polite(one):
-        return False
+        # "Not bad, thanks" is glad; "No, thanks" is not.
+        if not _any(one.clauses[0].text, Marker.POLITE, one.tongues):
+            return False
+        clauses = clauses[1:]
     if _GLAD.search(one.text):
         return not any(clause.asked for clause in one.clauses)
-    for clause in one.clauses[:3]:
+    for clause in clauses:
         if _is_glad(clause, one.tongues) and not (is_answer and not _thanks(clause, one.tongues)):
             return True
         if clause.asked or _wishes(clause, one.tongues) or clause.words > _SHORT:

@@ -163,6 +163,8 @@ def repeated(two: Pair) -> Reaction:
 
 def continued(two: Pair, limits: Limits) -> Reaction:
     """Read the person's next words, the clearest first."""
+    if _is_next_in_line(two):
+        return _nothing("other_subject")
     return _in_words(two, limits) or _asked_in_other_words(two, limits)
 
 
@@ -180,6 +182,13 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
     if two.is_other_material or is_other_subject(two.before, two.after, strictly=strictly):
         return _nothing("other_subject")
     return _rejected(RetryKind.EDIT, two)
+
+
+def _is_next_in_line(two: Pair) -> bool:
+    """Say whether a turn is the last instruction with its next material: "Correct this: ..."."""
+    heads = {one.said.partition(":")[0] for one in (two.first, two.second) if ":" in one.said}
+    both = ":" in two.first.said and ":" in two.second.said
+    return both and len(heads) == 1 and not two.is_stopped and two.is_other_material
 
 
 def _in_words(two: Pair, limits: Limits) -> Reaction | None:

@@ -120,6 +120,9 @@ def test_a_word_of_judgement_may_judge_something_else(first: str, answer: str, s
             Implied.NONE,
         ),
         ("Capital of Peru?", "Lima.", "oh nice thank you", Implied.ACCEPTED),
+        ("Write a haiku", "Snow falls.", "not bad, thanks", Implied.ACCEPTED),
+        ("Write a haiku", "Snow falls.", "no thanks", Implied.NONE),
+        ("Write a haiku", "Snow falls.", "no, thanks", Implied.NONE),
         ("Which bus?", "The 7. Is that all?", "Thank you, yes", Implied.ACCEPTED),
     ],
 )
@@ -160,6 +163,14 @@ def test_one_instruction_over_other_material_is_a_new_wish(first: str, second: s
     places = [said(first, "An answer.", second, replacing=replacing) for replacing in (True, False)]
 
     assert {(one.implied, one.kind) for one in places} == {(Implied.NONE, None)}
+
+
+def test_the_next_sentence_to_be_mended_is_no_objection() -> None:
+    """Said alone, "correct this" is one."""
+    mend, lament = "Correct this: i has a dog", "Correct this: they was late"
+
+    assert said(mend, "I have a dog.", lament).implied is Implied.NONE
+    assert said(mend, "I have dog.", "Correct this").kind is RetryKind.CORRECTION
 
 
 def test_a_long_prompt_once_more_is_a_retry() -> None:
