@@ -33,6 +33,7 @@ _ONE_WORD = 0.8  # of the content that two turns share if they share but one wor
 _ANY_WORDS = 2
 _KEPT = 0.8  # of a turn's words in the same order, at which another is that turn edited
 _KEPT_WORDS = 3
+_SHORT_WISH = 6  # words that leave open what is wanted
 _STATEMENT_WORDS = 25  # a longer turn is a brief of its own
 _CONTEXT = 200  # characters of prompt and answer that tell the language
 
@@ -173,7 +174,7 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
     # A first turn has nothing before it that shows it is the same talk: then time has to.
     if not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds:
         return _nothing("new_request")
-    likeness = max(two.likeness, _kept(two), _written(two))
+    likeness = max(two.likeness, _kept(two), _written(two), _grown(two))
     if likeness < limits.edit_similarity:
         return _nothing("new_request")
     if markers.asks_for_more(two.turn):
@@ -312,6 +313,16 @@ def _contradicts(two: Pair, limits: Limits) -> bool:
 def _written(two: Pair) -> float:
     """Return how alike two turns are written, if what they are about was but added to."""
     return similarity(two.first.said, two.second.said) if not two.shared.gone else 0.0
+
+
+def _grown(two: Pair) -> float:
+    """Return 1 if a short turn was replaced by one that still says all of it, and more.
+
+    "Git remove file" and "git remove file from tracking but keep it on my disk": at the same
+    place, and soon, that is the wish itself, made clear.
+    """
+    short = 0 < len(two.before.words) <= _SHORT_WISH
+    return float(short and two.shared.matched > 0 and not two.shared.gone)
 
 
 def _kept(two: Pair) -> float:

@@ -165,6 +165,22 @@ def test_one_instruction_over_other_material_is_a_new_wish(first: str, second: s
     assert {(one.implied, one.kind) for one in places} == {(Implied.NONE, None)}
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        ("git remove file", "git remove file from tracking but keep it on disk", RetryKind.EDIT),
+        ("recette crêpes", "une recette de crêpes pour 4, sans repos", RetryKind.EDIT),
+        ("git remove file", "git rename branch on the server and here", None),
+        ("weather oslo", "hotels by the sea in bergen for two", None),
+    ],
+)
+def test_a_short_turn_that_was_made_a_brief_was_edited(
+    first: str, second: str, kind: RetryKind | None
+) -> None:
+    """Three words left open what was wanted; the second try keeps them and says it."""
+    assert said(first, "It depends.", second, replacing=True).kind is kind
+
+
 def test_the_next_sentence_to_be_mended_is_no_objection() -> None:
     """Said alone, "correct this" is one."""
     mend, lament = "Correct this: i has a dog", "Correct this: they was late"
