@@ -1,7 +1,8 @@
-# What you can do here. EXTRA_INDEX names one more package index, for the CPU build of torch:
-# EXTRA_INDEX=https://download.pytorch.org/whl/cpu where pip does not find it by itself.
+# What you can do here. Where pip does not find the CPU build of torch by itself, PyTorch's own index
+# is asked; EXTRA_INDEX names another, such as a mirror of yours.
 PYTHON ?= python3.11
 EXTRA_INDEX ?=
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
@@ -35,8 +36,8 @@ $(VENV)/.installed: requirements/cpu.txt requirements/dev.txt pyproject.toml
 	@date +%s > .install-started
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) -r requirements/cpu.txt -r requirements/dev.txt || { \
-		echo "If torch==2.13.0+cpu was not found, name PyTorch's CPU index:"; \
-		echo "  make $(MAKECMDGOALS) EXTRA_INDEX=https://download.pytorch.org/whl/cpu"; exit 1; }
+		echo "Once more, with PyTorch's own index for torch's CPU build ..."; \
+		$(PIP) --extra-index-url $(TORCH_INDEX) -r requirements/cpu.txt -r requirements/dev.txt; }
 	@$(PIP) --no-build-isolation --editable .
 	@expr $$(date +%s) - $$(cat .install-started) > $(VENV)/.install-seconds; rm -f .install-started
 	@touch $@
