@@ -47,6 +47,11 @@ def problem(line: str) -> str | None:
     return None
 
 
+def test_no_place_is_held_for_what_was_to_come() -> None:
+    """A reader takes it for broken, and rightly."""
+    assert [page.name for page in PAGES if re.search("@@|TODO|TBD", page.read_text())] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     """A page that is missing is found by a newcomer, who then trusts the others less."""
