@@ -89,7 +89,7 @@ def exchange(random: Random, number: int) -> tuple[Opened, Closed]:
 def frames(count: int) -> list[Frame]:
     """Make records as the sidecar's hot path writes them, two for each event."""
     random = Random(1)
-    made = []
+    made: list[Frame] = []
     for number in range(count):
         opened, closed = exchange(random, number)
         for half in (opened, closed):
