@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feedbackloop.dataset.port import Snapshots
-from feedbackloop.errors import SettingsError
 from feedbackloop.evaluation.port import Evaluator
 from feedbackloop.evaluation.suite import Problem, Suite
 from feedbackloop.events import RunId
@@ -24,18 +23,14 @@ from feedbackloop.promotion.port import Adapters, Releases
 from feedbackloop.serving.port import PolicyServer
 from feedbackloop.training.port import Attempt, Launcher, Runs, Trainer
 from feedbackloop.training.run import RunState
-from services import telemetry
+from services import telemetry, wiring_kafka
 from services.sections.archive import FolderArchive, ObjectArchive
 from services.sections.log import KafkaLog, MemoryLog, SegmentLog
 from services.settings import Settings
 
 if TYPE_CHECKING:
     from feedbackloop.log.duckdb import ArchiveViews
-    from feedbackloop.log.kafka_client import Cluster
-    from feedbackloop.log.kafka_topics import TopicState
-    from feedbackloop.log.kafka_writer import Terms as KafkaTerms
     from feedbackloop.log.spool import SpoolLimits
-    from feedbackloop.log.topics import TopicPlan
     from feedbackloop.training.safetensors import AdapterFacts
 
 EVENTS = "feedbackloop.events"
@@ -64,8 +59,8 @@ def open_log(settings: Settings, *, partition: str | None) -> EventLog:
             from feedbackloop.log.kafka import KafkaEventLog
 
             return KafkaEventLog(
-                _cluster(settings.log, partition),
-                _kafka_terms(settings.log),
+                wiring_kafka.cluster(settings.log, partition),
+                wiring_kafka.terms(settings.log),
                 topic=settings.log.events_topic,
                 on_rebuild=_count_rebuild,
             )
@@ -150,7 +145,7 @@ def open_sharing(settings: Settings, event_log: EventLog) -> Sharing:
             from feedbackloop.log.kafka_sharing import GroupSharing
 
             return GroupSharing(
-                _cluster(settings.log, None),
+                wiring_kafka.cluster(settings.log, None),
                 settings.log.events_topic,
                 group=settings.archiver.group,
             )
@@ -171,8 +166,8 @@ def open_release_topic(settings: Settings, *, partition: str | None) -> ReleaseT
             from feedbackloop.log.kafka import KafkaReleaseTopic
 
             return KafkaReleaseTopic(
-                _cluster(settings.log, partition),
-                _kafka_terms(settings.log),
+                wiring_kafka.cluster(settings.log, partition),
+                wiring_kafka.terms(settings.log),
                 topic=settings.log.releases_topic,
                 on_rebuild=_count_rebuild,
             )
@@ -191,94 +186,8 @@ def open_release_topic(settings: Settings, *, partition: str | None) -> ReleaseT
             )
 
 
-def create_topics(settings: Settings) -> list["TopicState"]:
-    """Make the topics that Kafka lacks, and say what became of each.
-
-    Raises:
-        SettingsError: If the log is not on Kafka.
-        LogUnavailable: If no broker answers, or one refuses.
-    """
-    from feedbackloop.log.kafka_topics import create_topics as create
-
-    kafka = _on_kafka(settings)
-    return create(_cluster(kafka, "topics"), _topic_plans(kafka, settings))
-
-
-def inspect_topics(settings: Settings) -> list["TopicState"]:
-    """Compare Kafka's topics with what the settings want of them.
-
-    Raises:
-        SettingsError: If the log is not on Kafka.
-        LogUnavailable: If no broker answers, or one refuses.
-    """
-    from feedbackloop.log.kafka_topics import inspect_topics as inspect
-
-    kafka = _on_kafka(settings)
-    return inspect(_cluster(kafka, "topics"), _topic_plans(kafka, settings))
-
-
-def _on_kafka(settings: Settings) -> KafkaLog:
-    if isinstance(settings.log, KafkaLog):
-        return settings.log
-    raise SettingsError(f"FEEDBACKLOOP_LOG__KIND is {settings.log.kind}: topics are Kafka's")
-
-
-def _topic_plans(kafka: KafkaLog, settings: Settings) -> list["TopicPlan"]:
-    from feedbackloop.log.topics import events_plan, kept_seconds, releases_plan
-
-    events = events_plan(
-        kafka.events_topic,
-        partitions=kafka.partitions,
-        replication=kafka.replication,
-        kept_seconds=kept_seconds(
-            window_seconds=settings.dataset.window_seconds,
-            asked_seconds=kafka.retention_seconds,
-        ),
-        max_message_bytes=kafka.max_message_bytes,
-    )
-    releases = releases_plan(
-        kafka.releases_topic,
-        replication=kafka.replication,
-        max_message_bytes=kafka.max_message_bytes,
-    )
-    return [events, releases]
-
-
-def _cluster(kafka: KafkaLog, name: str | None) -> "Cluster":
-    from feedbackloop.log.kafka_client import Cluster
-
-    asked = kafka.security_protocol.startswith("SASL")
-    return Cluster(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id=f"feedbackloop-{name or 'reader'}",
-        security_protocol=kafka.security_protocol,
-        sasl_mechanism=kafka.sasl_mechanism if asked else None,
-        sasl_username=kafka.sasl_username or None,
-        sasl_password=kafka.sasl_password.get_secret_value() or None,
-        ssl_cafile=_text(kafka.ssl_cafile),
-        ssl_certfile=_text(kafka.ssl_certfile),
-        ssl_keyfile=_text(kafka.ssl_keyfile),
-        bootstrap_seconds=min(3.0, kafka.ack_timeout_seconds),
-    )
-
-
-def _kafka_terms(kafka: KafkaLog) -> "KafkaTerms":
-    from feedbackloop.log.kafka_writer import Terms
-
-    return Terms(
-        ack_seconds=kafka.ack_timeout_seconds,
-        rebuild_seconds=kafka.rebuild_seconds,
-        max_message_bytes=kafka.max_message_bytes,
-        compression=None if kafka.compression == "none" else kafka.compression,
-    )
-
-
 def _count_rebuild(why: str) -> None:
     telemetry.LOG_CLIENT_REBUILDS.labels(why).inc()
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def open_spool(settings: Settings, name: str) -> Spool:

@@ -28,7 +28,7 @@ from benchmarks.archive.workers import WARM_UP, WORKERS, Took, Turn
 from benchmarks.forward.events import many
 from feedbackloop.events import AnyEvent
 from feedbackloop.log import codec
-from services import telemetry, wiring
+from services import telemetry, wiring, wiring_kafka
 from services.settings import Settings
 from tests.apache_kafka import Broker
 
@@ -52,7 +52,7 @@ class Bench:
             asyncio.run(_append(self._settings(name, events), some))
         if self.servers:
             settings = self._settings("kafka", events)
-            wiring.create_topics(Settings.model_validate(settings))
+            wiring_kafka.create_topics(Settings.model_validate(settings))
             asyncio.run(_append(settings, made))
 
     def archivers(self, events: int) -> list[Took]:

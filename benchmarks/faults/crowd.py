@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from services import wiring
+from services import wiring_kafka
 from services.settings import Settings
 from tests.apache_kafka import Broker
 
@@ -38,7 +38,7 @@ class Crowd:
         self._archivers: dict[int, subprocess.Popen[bytes]] = {}
         self._producers: list[subprocess.Popen[bytes]] = []
         self.broker.start()
-        wiring.create_topics(self.settings())
+        wiring_kafka.create_topics(self.settings())
 
     def settings(self, archive: Mapping[str, str] | None = None) -> Settings:
         """Return the settings of a process here, of this archive or another one."""

@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from feedbackloop.errors import FeedbackLoopError, SettingsError
-from services import apikeys, keyring, mounts, supervisor, wiring
+from services import apikeys, keyring, mounts, supervisor, wiring_kafka
 from services.cli.output import REFUSED, Json, emit, out
 from services.guard import DENIED
 from services.settings import Settings, load
@@ -138,7 +138,7 @@ def _log(settings: Settings) -> Finding:
     if settings.log.kind != "kafka":
         return Finding("log", "ok", f"of kind {settings.log.kind}")
     try:
-        states = wiring.inspect_topics(settings)
+        states = wiring_kafka.inspect_topics(settings)
     except FeedbackLoopError as error:
         return Finding("log", "fail", str(error))
     missing = [one.name for one in states if one.state == "missing"]

@@ -2,7 +2,7 @@
 
 import typer
 
-from services import wiring
+from services import wiring_kafka
 from services.cli.output import REFUSED, Json, emit, err, explained, table
 from services.settings import load
 
@@ -13,7 +13,7 @@ topics_app = typer.Typer(help="Kafka's topics.", no_args_is_help=True)
 def create(as_json: Json = False) -> None:
     """Make the topics that are missing; say in what the others fall short, and leave them."""
     with explained():
-        states = wiring.create_topics(load())
+        states = wiring_kafka.create_topics(load())
     rows = [(one.name, one.state, "; ".join(one.differs)) for one in states]
     emit(states, as_json=as_json, show=lambda: table(("topic", "state", "falls short"), rows))
     if any(one.differs for one in states):
