@@ -53,7 +53,7 @@ class ModelRecipe:
     hidden: int = 128
     layers: int = 3
     heads: int = 4
-    steps: int = 600
+    steps: int = 900
     batch: int = 96
     learning_rate: float = 3e-3
     shares: tuple[tuple[str, float], ...] = (
@@ -205,7 +205,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.model", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".demo/model"), help="parent folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=ModelRecipe().steps)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     recipe = ModelRecipe(seed=arguments.seed, steps=arguments.steps)
