@@ -174,6 +174,7 @@ class CodeRecogniser:
     """Finds national numbers that have letters."""
 
     kinds = frozenset(one.kind for one in _CODES)
+    needs_digit = True
 
     def __init__(self) -> None:
         self._lettered = _together(_LETTERED)

@@ -89,7 +89,10 @@ _CALL = Context(
     r"|komórk\w*|zadzwo\w*|numer|ring|телефон\w*|звон\w*|позвон\w*|номер\w*|мобильн\w*",
     glued="电话|手机|電話|携帯|전화|फोन|هاتف|جوال",
 )
-_INTERNATIONAL = regex(r"(?:\+|\b00)[1-9][0-9]{0,3}(?:[ .\-/]{0,2}\(?[0-9]{1,6}\)?){1,8}")
+# It begins with one of two signs, so that the search skips all else at once.
+_INTERNATIONAL = regex(
+    r"[+0](?:(?<=\+)|(?<=\b0)0)[1-9][0-9]{0,3}(?:[ .\-/]{0,2}\(?[0-9]{1,6}\)?){1,8}"
+)
 _LAST_GROUP = regex(r"[ .\-/(]+[0-9]+\)?$")
 _PARENTHESES = regex(
     r"\(0?[1-9][0-9]{1,4}\)[ \-]?[0-9]{2,5}(?:[ .\-/][0-9]{2,5}){0,3}" + ALONE_AFTER
@@ -114,6 +117,7 @@ class PhoneRecogniser:
     """Finds telephone numbers: international ones, and national ones by form or context."""
 
     kinds = frozenset({"PHONE"})
+    needs_digit = True
 
     def find(self, text: str) -> Iterator[Found]:
         """Say where numbers stand."""
@@ -210,6 +214,7 @@ _VERSION = regex(
 )
 _HEX = frozenset("0123456789abcdefABCDEF")
 _SINGLE_DIGITS = len("1.2.3.4")
+_DOTS, _COLONS, _DIVIDERS = 3, 2, 5  # of an IPv4, an IPv6 and a MAC address, at least
 _ANYBODY = frozenset({"ffffffffffff", "000000000000"})
 
 
@@ -224,21 +229,33 @@ class AddressRecogniser:
     def find(self, text: str) -> Iterator[Found]:
         """Say where addresses stand."""
         text = plain(text)
-        for match in _IPV4.finditer(text):
-            start = match.start()
-            before = text[max(0, start - 12) : start]
-            if joins(text, start - 1) or before[-1:] == "." or _VERSION.search(before):
-                continue
-            if before[-1:] == "@" and match.end() - start == _SINGLE_DIGITS:
-                continue  # a package's version
-            if _is_public_v4(match.group()):
-                yield Found(*match.span(), "IP")
-        yield from _ipv6(text)
-        for match in _MAC_TAIL.finditer(text):
-            start = match.start() - 2
-            head = _MAC_HEAD.search(text, max(0, start - 1), match.start())
-            if head is not None and _bare(text[start : match.end()]) not in _ANYBODY:
-                yield Found(start, match.end(), "MAC")
+        if text.count(".") >= _DOTS:
+            yield from _ipv4(text)
+        colons = text.count(":")
+        if colons >= _COLONS:
+            yield from _ipv6(text)
+        if max(colons, text.count("-")) >= _DIVIDERS:
+            yield from _mac(text)
+
+
+def _ipv4(text: str) -> Iterator[Found]:
+    for match in _IPV4.finditer(text):
+        start = match.start()
+        before = text[max(0, start - 12) : start]
+        if joins(text, start - 1) or before[-1:] == "." or _VERSION.search(before):
+            continue
+        if before[-1:] == "@" and match.end() - start == _SINGLE_DIGITS:
+            continue  # a package's version
+        if _is_public_v4(match.group()):
+            yield Found(*match.span(), "IP")
+
+
+def _mac(text: str) -> Iterator[Found]:
+    for match in _MAC_TAIL.finditer(text):
+        start = match.start() - 2
+        head = _MAC_HEAD.search(text, max(0, start - 1), match.start())
+        if head is not None and _bare(text[start : match.end()]) not in _ANYBODY:
+            yield Found(start, match.end(), "MAC")
 
 
 def _ipv6(text: str) -> Iterator[Found]:

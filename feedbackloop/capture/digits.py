@@ -40,6 +40,8 @@ class Number(NamedTuple):
 class DigitRecogniser:
     """Finds numbers of known shapes."""
 
+    needs_digit = True
+
     def __init__(self, numbers: Sequence[Number]) -> None:
         self.kinds = frozenset(one.kind for one in numbers)
         self._by_shape: dict[str, list[tuple[Number, bool]]] = {}

@@ -74,6 +74,7 @@ class IbanRecogniser:
     """Finds bank accounts: the country's length, and the remainder by 97 (ISO 13616)."""
 
     kinds = frozenset({"IBAN"})
+    needs_digit = True
 
     def find(self, text: str) -> Iterator[Found]:
         """Say where accounts stand, in blocks of four or not."""
@@ -89,6 +90,7 @@ class CoinRecogniser:
     """Finds addresses of Bitcoin by their check sums, and of Ethereum by their form."""
 
     kinds = frozenset({"COIN_ADDRESS"})
+    needs_digit = True
 
     def find(self, text: str) -> Iterator[Found]:
         """Say where addresses stand."""

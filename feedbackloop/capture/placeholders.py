@@ -23,34 +23,47 @@ def unnumbered(text: str) -> str:
     return _NUMBERED.sub("]", text) if "]" in text else text
 
 
+class Tally:
+    """What redaction did.
+
+    Attributes:
+        removed: How many were removed of each kind.
+        failed: How many texts could not be searched, by recogniser and error.
+    """
+
+    def __init__(self) -> None:
+        self.removed: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+
+
 class Numbers:
     """Which value has which number, in the order in which they are met.
 
     Values are kept as hashes, in memory alone.
+
+    Attributes:
+        tally: What was removed and what could not be searched; several may count together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally | None = None) -> None:
         self._of: dict[tuple[str, bytes], int] = {}
-        self._last: Counter[str] = Counter()
-        self.removed: Counter[str] = Counter()
-        """How many were removed of each kind."""
-        self.failed: Counter[str] = Counter()
-        """How many texts could not be searched, by recogniser and error."""
+        self._last: dict[str, int] = {}
+        self.tally = Tally() if tally is None else tally
 
     def __len__(self) -> int:
         return len(self._of)
 
     def branch(self) -> "Numbers":
-        """Return numbers that go on from these, and count for themselves."""
-        one = Numbers()
-        one._of, one._last = dict(self._of), Counter(self._last)  # one of us
+        """Return numbers that go on from these."""
+        one = Numbers(self.tally)
+        one._of, one._last = dict(self._of), dict(self._last)  # one of us
         return one
 
     def heed(self, text: str) -> None:
         """Leave the numbers alone that placeholders in a text have already."""
         if "[" in text:
             for kind, number in PLACEHOLDER.findall(text):
-                self._last[kind] = max(self._last[kind], int(number))
+                self._last[kind] = max(self._last.get(kind, 0), int(number))
 
     def placeholder(self, kind: str, value: str) -> str:
         """Return what stands for a value: the same for the same one, however it is written."""
@@ -58,9 +71,9 @@ class Numbers:
         key = (kind, blake2b(bare.encode("utf-8", "surrogatepass"), digest_size=16).digest())
         number = self._of.get(key)
         if number is None:
-            number = self._of[key] = self._last[kind] + 1
+            number = self._of[key] = self._last.get(kind, 0) + 1
             self._last[kind] = number
-        self.removed[kind] += 1
+        self.tally.removed[kind] += 1
         return f"[{kind}_{number}]"
 
     def replaced(self, text: str, found: Iterable[Found]) -> str:

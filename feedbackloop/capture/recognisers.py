@@ -39,7 +39,8 @@ class Recogniser(Protocol):
     """Finds personal data of some kinds.
 
     An implementation promises that the same text always gives the same answer, and that it keeps
-    nothing of it. It is called on one thread. If it raises, the text is withheld as a whole.
+    nothing of it. It is called on one thread. If it raises, the text is withheld as a whole. One
+    that says ``needs_digit = True`` is not asked about texts without any digit, of any script.
     """
 
     @property

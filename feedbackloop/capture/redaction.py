@@ -5,14 +5,13 @@ before. A value has one number within an event, and the number that its completi
 correction or a comment, as long as the completion is remembered.
 """
 
-from collections import Counter, OrderedDict
-from functools import singledispatchmethod
+from collections import OrderedDict
 from hashlib import blake2b
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
-from feedbackloop.capture.placeholders import Numbers
+from feedbackloop.capture.placeholders import Numbers, Tally
 from feedbackloop.capture.redactor import Redactor
 from feedbackloop.errors import MalformedEvent
 from feedbackloop.events import (
@@ -42,10 +41,8 @@ class Redaction:
         self._redactor = redactor
         self._capacity = capacity
         self._known: OrderedDict[CompletionId, Numbers] = OrderedDict()
-        self.removed: Counter[str] = Counter()
-        """How often something was removed, by kind; emptied by whoever counts."""
-        self.failed: Counter[str] = Counter()
-        """Texts that were withheld, by recogniser and error; emptied by whoever counts."""
+        self.tally = Tally()
+        """Emptied by whoever counts."""
 
     def event(self, event: _Event, *, key: bytes) -> _Event:
         """Return an event without personal data.
@@ -60,22 +57,22 @@ class Redaction:
         if self._redactor is None:
             return event
         try:
-            redacted: _Event = self._redacted(event, self._redactor, key)
+            redacted = self._redacted(event, self._redactor, key)
         except RecursionError as error:
             raise MalformedEvent(f"{event.event_id} is nested too deeply to be searched") from error
-        return redacted
+        return cast("_Event", redacted)
 
-    @singledispatchmethod
-    def _redacted(self, event: _Event, redactor: Redactor, key: bytes) -> _Event:
-        """Leave what holds no word of anybody's as it is."""
-        del redactor, key
-        return event
+    def _redacted(self, event: Event, redactor: Redactor, key: bytes) -> Event:
+        if isinstance(event, CompletionServed):
+            return self._completion(event, redactor, key)
+        if isinstance(event, Signal):
+            return self._signal(event, redactor, key)
+        return event  # no word of anybody's
 
-    @_redacted.register
     def _completion(
         self, event: CompletionServed, redactor: Redactor, key: bytes
     ) -> CompletionServed:
-        numbers = Numbers()
+        numbers = Numbers(self.tally)
         tools = tuple(redactor.value(tool, numbers) for tool in event.tools)
         messages = tuple(redactor.message(one, numbers) for one in event.messages)
         # Each choice goes on from the prompt, as the next prompt does, whichever it continues.
@@ -98,13 +95,11 @@ class Redaction:
             source_id=_name(event.source_id, redactor, key) or "",
         )
         self._keep(event.completion_id, last)
-        self._count(numbers, *branches)
         return redacted
 
-    @_redacted.register
     def _signal(self, event: Signal, redactor: Redactor, key: bytes) -> Signal:
         known = self._known.get(event.completion_id)
-        numbers = Numbers() if known is None else known.branch()
+        numbers = Numbers(self.tally) if known is None else known.branch()
         changed: dict[str, object] = {"client_key": _name(event.client_key, redactor, key) or ""}
         if isinstance(event, CorrectionGiven):
             changed["correction"] = redactor.text(event.correction, numbers)
@@ -114,7 +109,6 @@ class Redaction:
             changed["reasons"] = tuple(redactor.text(one, numbers) for one in event.reasons)
         if isinstance(event, OutcomeReported):
             changed["outcome"] = redactor.text(event.outcome, numbers)
-        self._count(numbers)
         return msgspec.structs.replace(event, **changed)
 
     def _keep(self, completion_id: CompletionId, numbers: Numbers) -> None:
@@ -124,13 +118,6 @@ class Redaction:
         self._known.move_to_end(completion_id)
         if len(self._known) > self._capacity:
             self._known.popitem(last=False)
-
-    def _count(self, *several: Numbers) -> None:
-        for numbers in several:
-            self.removed += numbers.removed
-            self.failed += numbers.failed
-            numbers.removed.clear()
-            numbers.failed.clear()
 
 
 def _reply(reply: Reply, redactor: Redactor, numbers: Numbers) -> Reply:

@@ -20,9 +20,11 @@ from feedbackloop.capture.national import NATIONAL
 from feedbackloop.capture.payments import CARD, CoinRecogniser, IbanRecogniser
 from feedbackloop.capture.placeholders import MEDIA, PLACEHOLDER, TOKENS, WITHHELD, Numbers
 from feedbackloop.capture.recognisers import Found, Recogniser, merged
+from feedbackloop.capture.searched import Searched
 from feedbackloop.events import JsonObject
 
 _SHORTEST = 6  # characters in which anything is found
+_DIGIT = regex(r"\d")
 _NAME = regex(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,199}")
 _NAMES = frozenset({"role", "type", "id", "tool_call_id", "call_id", "status", "object", "model"})
 """Fields of OpenAI's messages whose values are names of things, and stay."""
@@ -67,9 +69,12 @@ class Redactor:
         keeps_media: bool = False,
     ) -> None:
         self._recognisers = [
-            one for one in recognisers if kinds is None or not set(kinds).isdisjoint(one.kinds)
+            (one, bool(getattr(one, "needs_digit", False)))
+            for one in recognisers
+            if kinds is None or not set(kinds).isdisjoint(one.kinds)
         ]
         self._kinds = None if kinds is None else frozenset(kinds)
+        self._searched = Searched()
         self._keeps_media = keeps_media
 
     def text(self, text: str, numbers: Numbers) -> str:
@@ -77,7 +82,7 @@ class Redactor:
         numbers.heed(text)
         if not self._keeps_media and ";base64," in text:
             text = _DATA_URI.sub(lambda one: numbers.placeholder(MEDIA, one.group()), text)
-        if len(text) < _SHORTEST or PLACEHOLDER.fullmatch(text):
+        if len(text) < _SHORTEST or (text[0] == "[" and PLACEHOLDER.fullmatch(text)):
             return text
         while True:
             # What stands beside a placeholder may be recognised only now. Each turn leaves fewer
@@ -92,7 +97,7 @@ class Redactor:
 
     def finds(self, text: str) -> list[Found]:
         """Say what would be removed from a text, in order; nothing if it would be withheld."""
-        return self._found(text, Numbers()) or []
+        return list(self._found(text, Numbers()) or ())
 
     def value(self, value: Any, numbers: Numbers) -> Any:  # noqa: ANN401  # whatever JSON holds
         """Return JSON without personal data: as it was but for texts, names and long numbers."""
@@ -180,14 +185,20 @@ class Redactor:
             return numbers.placeholder(MEDIA, text)
         return self.text(text, numbers)
 
-    def _found(self, text: str, numbers: Numbers) -> list[Found] | None:
+    def _found(self, text: str, numbers: Numbers) -> Sequence[Found] | None:
         """Return what was found, in order; None if a recogniser failed."""
+        return self._searched.search(text, lambda text: self._search(text, numbers))
+
+    def _search(self, text: str, numbers: Numbers) -> list[Found] | None:
         found: list[Found] = []
-        for one in self._recognisers:
+        has_digit = _DIGIT.search(text) is not None
+        for one, needs_digit in self._recognisers:
+            if needs_digit and not has_digit:
+                continue
             try:
                 found += one.find(text)
             except Exception as error:  # noqa: BLE001  # anybody's code: the text is withheld
-                numbers.failed[f"{type(one).__name__}: {type(error).__name__}"] += 1
+                numbers.tally.failed[f"{type(one).__name__}: {type(error).__name__}"] += 1
                 return None
         if self._kinds is not None:
             found = [each for each in found if each.kind in self._kinds]

@@ -30,9 +30,10 @@ def text(
         given = _read(file).decode("utf-8", "replace")
     numbers = Numbers()
     said = redactor.text(given, numbers)
-    told = {"text": said, "removed": dict(numbers.removed), "failed": dict(numbers.failed)}
+    tally = numbers.tally
+    told = {"text": said, "removed": dict(tally.removed), "failed": dict(tally.failed)}
     emit(told, as_json=as_json, show=lambda: _show_text(said))
-    if numbers.failed:
+    if tally.failed:
         raise typer.Exit(REFUSED)
 
 

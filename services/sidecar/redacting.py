@@ -32,11 +32,12 @@ class Redacting:
     def event(self, event: _Event, *, key: bytes) -> _Event:
         """Return an event without personal data; raises like ``Redaction.event``."""
         redacted = self._redaction.event(event, key=key)
-        for kind, count in self._redaction.removed.items():
+        tally = self._redaction.tally
+        for kind, count in tally.removed.items():
             telemetry.REDACTED.labels(kind).inc(count)
-        for failure, count in self._redaction.failed.items():
+        for failure, count in tally.failed.items():
             log.error("text_withheld", failure=failure, texts=count)
             telemetry.REDACTION_FAILURES.inc(count)
-        self._redaction.removed.clear()
-        self._redaction.failed.clear()
+        tally.removed.clear()
+        tally.failed.clear()
         return redacted

@@ -126,7 +126,7 @@ def test_arguments_stay_json_of_the_same_form(value: Any, written: dict[str, Any
     said = REDACTOR.json_text(text, numbers)
 
     assert REDACTOR.json_text(said, Numbers()) == said
-    if not numbers.removed:
+    if not numbers.tally.removed:
         assert said == text
     forms = [json.dumps(shape(one)).replace('"int"', '"str"') for one in (value, json.loads(said))]
     assert forms[0] == forms[1]
@@ -304,7 +304,7 @@ def test_a_text_that_cannot_be_searched_is_withheld() -> None:
 
     assert event.messages[0]["content"] == "[WITHHELD_1]"
     assert event.replies[0].text == "fine"
-    assert redaction.failed == {"Breaks: ValueError": 1}
+    assert redaction.tally.failed == {"Breaks: ValueError": 1}
 
 
 def test_what_is_nested_beyond_reading_is_refused() -> None:
@@ -330,7 +330,7 @@ def test_what_is_removed_is_counted_by_kind() -> None:
 
     redaction.event(a_completion(prompt=f"{MAIL} {CARD}", text=MAIL), key=KEY)
 
-    assert redaction.removed == {"EMAIL": 2, "CARD": 1}
+    assert redaction.tally.removed == {"EMAIL": 2, "CARD": 1}
 
 
 class Names:
