@@ -4,6 +4,7 @@ It does as little as it can, so that what is measured is what stands before it.
 """
 
 import asyncio
+import itertools
 import json
 import sys
 from typing import cast
@@ -14,7 +15,8 @@ CHUNKS = 64
 CHUNK_SECONDS = 0.01
 MODEL = "base"
 
-_WORDS = b"word " * 40
+_SLOT = b"########"
+_WORDS = b"word " * 40 + _SLOT
 _WHOLE = (
     b'{"id":"chatcmpl-x","object":"chat.completion","created":1,"model":"base","choices":[{"index":0,'
     b'"message":{"role":"assistant","content":"' + _WORDS + b'"},"finish_reason":"stop"}],'
@@ -29,6 +31,9 @@ _LAST = (
     b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
 )
 _MODELS = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode()
+
+
+_numbers = itertools.count()
 
 
 def _framed(event: bytes) -> bytes:
@@ -75,7 +80,8 @@ class Stub(asyncio.Protocol):
             self._left = CHUNKS - 2
             self._loop.call_later(CHUNK_SECONDS, self._next, self._loop.time())
         else:
-            self._transport.write(_ANSWER)
+            # No two answers are alike, as with real ones.
+            self._transport.write(_ANSWER.replace(_SLOT, b"%08d" % next(_numbers)))
 
     def _next(self, begun: float) -> None:
         """Write a chunk; from the stream's beginning on, the clock decides when."""
