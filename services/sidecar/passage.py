@@ -18,6 +18,10 @@ log = structlog.get_logger()
 _BATCH = 500
 _BATCH_BYTES = 8 * 2**20
 _RELEASE_SECONDS = 1.0
+# The thread shares the interpreter with those who answer people. Making an event takes it for about
+# 0.1 ms, and each time that they call the system they would have to wait for it again.
+_REST_SECONDS = 0.0002
+_HURRY_BYTES = 8 * 2**20  # behind by more than this, it takes no rests
 
 
 class Translates(Protocol):
@@ -93,9 +97,11 @@ class Passage:
     def _translate(self) -> None:
         size = 0
         self.behind = True
+        hurried = self.spool.behind_bytes() > _HURRY_BYTES
         for number, entry in enumerate(self.spool.read(after=self.after), 1):
             if self._oldest is None:
                 self._oldest = entry.at if isinstance(entry, Frame) else entry.first_at
+            made = len(self._events)
             try:
                 self._events += self._translator.events(entry)
                 if isinstance(entry, Frame):
@@ -107,6 +113,8 @@ class Passage:
                 log.error("record_not_translated", error=what, places=where)  # noqa: TRY400
                 self._events += self._translator.set_aside(entry, "unexpected")
             self._through = entry.position
+            if len(self._events) > made and not hurried:
+                time.sleep(_REST_SECONDS)
             if size >= _BATCH_BYTES or number == _BATCH:
                 return
         self._events += self._translator.left_by_the_dead(self.spool.producer)
