@@ -20,6 +20,8 @@ CONVERSATION_HEADER = "x-feedbackloop-conversation"
 
 RandomBytes = Callable[[int], bytes]
 
+_POOL_BYTES = 4_096
+
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
     """Whom a completion is for.
@@ -41,6 +43,21 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
         return self.user or self.conversation
 
 
+class _Pool:
+    """Random bytes, of which the system is asked for many at a time."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+
+    def take(self, count: int) -> bytes:
+        """Return bytes that nobody was given before."""
+        if self._at + count > len(self._bytes):
+            self._bytes, self._at = secrets.token_bytes(max(count, _POOL_BYTES)), 0
+        self._at += count
+        return self._bytes[self._at - count : self._at]
+
+
 class Identities:
     """Pseudonyms and receipts under the tenants' keys."""
 
@@ -50,12 +67,12 @@ class Identities:
         *,
         lifetime_seconds: float,
         skew_seconds: float = 300.0,
-        random: RandomBytes = secrets.token_bytes,
+        random: RandomBytes | None = None,
     ) -> None:
         self._keyring = keyring
         self.lifetime_seconds = lifetime_seconds
         self.skew_seconds = skew_seconds
-        self._random = random
+        self._random = random or _Pool().take
 
     def identify(self, tenant: TenantId, headers: Mapping[str, str], asked: Asked) -> Who:
         """Name the person and the conversation of a request."""
