@@ -5,9 +5,13 @@
 Completions of about 1.6 kB. The archiver reads them from a log and does all that it does in
 service: decode, leave out repeats, digest, publish exclusively, sync. DuckDB reads them from a
 file with one a line, and writes the same columns with the same compression; it looks for no
-repeat and keeps no promise. Two archivers have a partition each, as they would share a topic.
-With KAFKA_HOME set, one also reads from Apache Kafka. Each turn is a process of its own, measured
-after a warm-up; CPU is that of all its threads.
+repeat and keeps no promise. Two archivers have a log of one partition each; with KAFKA_HOME set
+they share a topic of Apache Kafka, as in service, and one archiver reads it all. Each turn is a
+process of its own, or two, measured after a warm-up. Events a second are by the clock on the wall,
+from where the first of them begins to the last file of the last one; CPU is that of all threads of
+the process, and not the broker's, which runs on the same cores. The column "cores" is how many of
+them a turn had: where it is less than its processes could use, others had them, and the events a
+second are not what the machine can do.
 """
 
 import argparse
@@ -18,8 +22,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -57,31 +61,39 @@ class Bench:
 
     def archivers(self, events: int) -> list[Took]:
         """Let one archiver do everything."""
-        return [self._run("archiver", self._turn("whole", events))]
+        return self._run("archiver", self._turn("whole", events))
 
     def pair(self, events: int) -> list[Took]:
         """Let two archivers do half each, at once."""
-        running = [
-            self._start("archiver", self._turn(name, events, count=events // 2))
-            for name in ("first", "second")
-        ]
-        return [_finished(one) for one in running]
+        return self._run(
+            "archiver",
+            *(self._turn(name, events, count=events // 2) for name in ("first", "second")),
+        )
 
     def from_kafka(self, events: int) -> list[Took]:
         """Let one archiver read from Kafka."""
-        return [self._run("archiver", self._turn("kafka", events))]
+        return self._run("archiver", self._turn("kafka", events))
+
+    def pair_from_kafka(self, events: int) -> list[Took]:
+        """Let two archivers share a topic."""
+        turn = self._turn("kafka", events, share=_PARTITIONS // 2)
+        return self._run("archiver", turn, turn)
+
+    def on_kafka(self) -> dict[str, Callable[[int], list[Took]]]:
+        """Name those that read from Kafka."""
+        return {"archiver, Kafka": self.from_kafka, "two archivers, Kafka": self.pair_from_kafka}
 
     def reading(self, events: int) -> list[Took]:
         """Only read the log."""
-        return [self._run("reading", self._turn("whole", events))]
+        return self._run("reading", self._turn("whole", events))
 
     def duckdb(self, events: int) -> list[Took]:
         """Let DuckDB do it in one thread."""
-        return [self._run("duckdb", self._turn("whole", events))]
+        return self._run("duckdb", self._turn("whole", events))
 
     def duckdb_pair(self, events: int) -> list[Took]:
         """Let DuckDB do it in two threads."""
-        return [self._run("duckdb", self._turn("whole", events, threads=2))]
+        return self._run("duckdb", self._turn("whole", events, threads=2))
 
     def _lines(self, events: int) -> Path:
         return self.folder / f"{events}.jsonl"
@@ -98,7 +110,9 @@ class Bench:
             }
         return {"home": str(self.folder / f"{name}-{events}"), "log": log}
 
-    def _turn(self, name: str, events: int, *, count: int = 0, threads: int = 1) -> Turn:
+    def _turn(
+        self, name: str, events: int, *, count: int = 0, share: int = 0, threads: int = 1
+    ) -> Turn:
         settings = self._settings(name, events)
         again = uuid.uuid4().hex
         settings["archiver"] = {"group": again}
@@ -106,24 +120,39 @@ class Bench:
         return Turn(
             settings=settings,
             events=count or events,
+            share=share,
             lines=str(self._lines(events)),
             output=str(self.folder / f"{again}.parquet"),
             threads=threads,
         )
 
-    def _run(self, name: str, turn: Turn) -> Took:
-        return _finished(self._start(name, turn))
+    def _run(self, name: str, *turns: Turn) -> list[Took]:
+        """Let programs begin together and leave together."""
+        running = [_start(name, turn) for turn in turns]
+        for _ in ("begun", "done"):
+            for one in running:
+                assert one.stdout is not None  # noqa: S101  # it is a pipe
+                one.stdout.readline()
+            for one in running:
+                _tell(one, b"")
+        return [_finished(one) for one in running]
 
-    def _start(self, name: str, turn: Turn) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(  # noqa: S603  # this very program
-            [sys.executable, "-m", "benchmarks.archive", "--worker", name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdin is not None  # noqa: S101  # it is a pipe
-        process.stdin.write(msgspec.json.encode(turn))
-        process.stdin.close()
-        return process
+
+def _start(name: str, turn: Turn) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(  # noqa: S603  # this very program
+        [sys.executable, "-m", "benchmarks.archive", "--worker", name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    _tell(process, msgspec.json.encode(turn))
+    return process
+
+
+def _tell(process: subprocess.Popen[bytes], what: bytes) -> None:
+    assert process.stdin is not None  # noqa: S101  # it is a pipe
+    with suppress(BrokenPipeError):  # it says why itself
+        process.stdin.write(what + b"\n")
+        process.stdin.flush()
 
 
 async def _append(settings: dict[str, object], events: Sequence[AnyEvent]) -> None:
@@ -146,7 +175,7 @@ def compare(options: argparse.Namespace, bench: Bench) -> dict[str, dict[int, li
     programs = {
         "archiver": bench.archivers,
         "two archivers": bench.pair,
-        **({"archiver, from Kafka": bench.from_kafka} if bench.servers else {}),
+        **(bench.on_kafka() if bench.servers else {}),
         "(reading the log)": bench.reading,
         "DuckDB, one thread": bench.duckdb,
         "DuckDB, two threads": bench.duckdb_pair,
@@ -164,16 +193,18 @@ def compare(options: argparse.Namespace, bench: Bench) -> dict[str, dict[int, li
 def table(found: dict[str, dict[int, list[list[Took]]]], events: int) -> str:
     """Show medians and their spread at one size."""
     peer = _cpu(found["DuckDB, one thread"][events])
-    lines = [f"{'':22}{'events/s':>26}{'CPU us/event':>22}{'x DuckDB':>10}{'bytes/event':>13}"]
+    heads = f"{'':22}{'events/s':>26}{'cores':>7}{'CPU us/event':>22}"
+    lines = [f"{heads}{'x DuckDB':>10}{'bytes/event':>13}"]
     for name, sizes in found.items():
         turns = sizes[events]
-        rates = [sum(one.events for one in turn) / max(one.seconds for one in turn)
-                 for turn in turns]  # fmt: skip
+        rates = [_rate(turn) for turn in turns]
         costs = [_of_all(turn) for turn in turns]
-        written = sum(one.written_bytes for one in turns[0]) / events
+        cores = [sum(one.cpu_seconds for one in turn) / _seconds(turn) for turn in turns]
+        written = _written(turns[0]) / events
         ratio = _cpu(turns) / peer
         lines.append(
-            f"{name:22}{_spread(rates):>26}{_spread(costs):>22}{ratio:>10.2f}{written:>13.0f}"
+            f"{name:22}{_spread(rates):>26}{statistics.median(cores):>7.2f}"
+            f"{_spread(costs):>22}{ratio:>10.2f}{written:>13.0f}"
         )
     return "\n".join(lines)
 
@@ -182,12 +213,24 @@ def memory(found: dict[str, dict[int, list[list[Took]]]]) -> str:
     """Show the most memory that a process had, by how many events it archived."""
     sizes = list(found["archiver"])
     lines = [f"{'peak MiB':22}" + "".join(f"{size:>12}" for size in sizes)]
-    for name in ("archiver", "archiver, from Kafka", "DuckDB, one thread"):
+    for name in ("archiver", "archiver, Kafka", "two archivers, Kafka", "DuckDB, one thread"):
         if name in found:
             peaks = [max(one.peak_bytes for turn in found[name][size] for one in turn)
                      for size in sizes]  # fmt: skip
             lines.append(f"{name:22}" + "".join(f"{peak / 2**20:>12.0f}" for peak in peaks))
     return "\n".join(lines)
+
+
+def _rate(turn: Sequence[Took]) -> float:
+    return sum(one.events for one in turn) / _seconds(turn)
+
+
+def _seconds(turn: Sequence[Took]) -> float:
+    return max(one.ended for one in turn) - min(one.began for one in turn)
+
+
+def _written(turn: Sequence[Took]) -> int:
+    return sum({one.output: one.written_bytes for one in turn}.values())
 
 
 def _of_all(turn: Sequence[Took]) -> float:
@@ -232,7 +275,7 @@ def main() -> None:
     options = parser.parse_args()
     telemetry.set_up_logs()
     if options.worker:
-        turn = msgspec.json.decode(sys.stdin.buffer.read(), type=Turn)
+        turn = msgspec.json.decode(sys.stdin.buffer.readline(), type=Turn)
         sys.stdout.buffer.write(msgspec.json.encode(WORKERS[options.worker](turn)))
         return
     if min(options.events) < 4 * WARM_UP:

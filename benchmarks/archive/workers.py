@@ -1,7 +1,7 @@
 """The programs that are compared, each in a process of its own: what it is given, what it took."""
 
 import asyncio
-import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ from feedbackloop.log.parquet_rows import SCHEMA
 from feedbackloop.log.port import Offset
 from services import telemetry, wiring
 from services.archiver.__main__ import calm_collector, make_runner
+from services.archiver.runner import Runner
 from services.sections.archive import FolderArchive, ObjectArchive
 from services.settings import Settings
 
@@ -24,6 +25,7 @@ class Turn(msgspec.Struct):
     Attributes:
         settings: Of an archiver, whose log holds ``events``.
         events: How many there are, the first ones to warm up.
+        share: How many partitions are this process' own, the others being another's; 0 for all.
         lines: A file with the same events, one a line.
         output: A file that DuckDB writes.
         threads: How many DuckDB may use.
@@ -31,6 +33,7 @@ class Turn(msgspec.Struct):
 
     settings: dict[str, object]
     events: int
+    share: int
     lines: str
     output: str
     threads: int
@@ -40,28 +43,22 @@ class Took(msgspec.Struct):
     """What one turn took.
 
     Attributes:
-        seconds: From the first event after the warm-up to the last file.
-        cpu_seconds: Of all threads.
+        began: When the first event after the warm-up was read, by a clock that all programs share.
+        ended: When the last file was there.
+        cpu_seconds: Of all threads, in that time.
         events: In that time.
         peak_bytes: Most memory that the process had at once.
-        written_bytes: Size of the files.
+        output: Where it wrote: two that share a log share that, too.
+        written_bytes: Size of all files there.
     """
 
-    seconds: float
+    began: float
+    ended: float
     cpu_seconds: float
     events: int
     peak_bytes: int
+    output: str
     written_bytes: int
-
-    @property
-    def per_second(self) -> float:
-        """Return events a second."""
-        return self.events / self.seconds
-
-    @property
-    def cpu_us(self) -> float:
-        """Return CPU microseconds an event."""
-        return self.cpu_seconds / self.events * 1e6
 
 
 def archiver(turn: Turn) -> Took:
@@ -72,20 +69,51 @@ def archiver(turn: Turn) -> Took:
     async def run() -> Took:
         runner = make_runner(settings, store)
         calm_collector()
-        warm, began = 0, _clocks()
-        while telemetry.ARCHIVED_EVENTS._value.get() < turn.events:  # noqa: SLF001
-            moved = await runner.turn()
-            if warm < WARM_UP:
-                warm, began = warm + moved, _clocks()
-            elif not moved:
+        ends = await _ends(settings)
+        await _join(runner, turn.share)
+        await asyncio.to_thread(wait_for_all)
+        warm = 0
+        while warm < WARM_UP:
+            warm += await runner.turn()
+        began = _clocks()
+        while not _is_done(runner, ends):
+            if not await runner.turn():
                 # Nothing more to read: what waits for its time is published now.
                 for one in runner.archivists.values():
                     await one.finish()
-        seconds, cpu = (now - then for now, then in zip(_clocks(), began, strict=True))
+        ended = _clocks()
+        # Whoever leaves now would leave its partitions to the others.
+        await asyncio.to_thread(wait_for_all)
         await runner.drain()
-        return _took(seconds, cpu, turn.events - warm, _size(settings.archive))
+        archived = round(telemetry.ARCHIVED_EVENTS._value.get())  # noqa: SLF001
+        return _took(began, ended, archived - warm, _files(settings.archive))
 
     return asyncio.run(run())
+
+
+async def _ends(settings: Settings) -> dict[str, Offset]:
+    event_log = wiring.open_log(settings, partition=None)
+    found = {name: await event_log.end(name) for name in await event_log.partitions()}
+    await event_log.close()
+    return found
+
+
+async def _join(runner: Runner, share: int) -> None:
+    """Wait until the partitions are shared out: whoever comes first has them all for a while."""
+    # Nobody tells when the group has changed.
+    while share and len(await runner._sharing.mine()) != share:  # noqa: ASYNC110, SLF001
+        await asyncio.sleep(0.1)
+
+
+def wait_for_all() -> None:
+    """Say that this process has come so far, and wait until all have."""
+    sys.stdout.write("here\n")
+    sys.stdout.flush()
+    sys.stdin.buffer.readline()
+
+
+def _is_done(runner: Runner, ends: dict[str, Offset]) -> bool:
+    return all(one.archived() == ends[one.partition] for one in runner.archivists.values())
 
 
 def duckdb(turn: Turn) -> Took:
@@ -96,10 +124,12 @@ def duckdb(turn: Turn) -> Took:
     connection.execute(f"SET threads = {turn.threads}; SET TimeZone = 'UTC'")
     connection.execute("SET preserve_insertion_order = true")
     connection.execute(_copy(turn.lines, turn.output + ".warm", WARM_UP))
+    wait_for_all()
     began = _clocks()
     connection.execute(_copy(turn.lines, turn.output, turn.events))
-    seconds, cpu = (now - then for now, then in zip(_clocks(), began, strict=True))
-    return _took(seconds, cpu, turn.events, Path(turn.output).stat().st_size)
+    ended = _clocks()
+    wait_for_all()
+    return _took(began, ended, turn.events, Path(turn.output))
 
 
 def reading(turn: Turn) -> Took:
@@ -108,13 +138,15 @@ def reading(turn: Turn) -> Took:
 
     async def run() -> Took:
         event_log = wiring.open_log(settings, partition=None)
+        await asyncio.to_thread(wait_for_all)
         began, count = _clocks(), 0
         for partition in await event_log.partitions():
             async for _ in event_log.read(after=Offset(partition, -1)):
                 count += 1
-        seconds, cpu = (now - then for now, then in zip(_clocks(), began, strict=True))
+        ended = _clocks()
+        await asyncio.to_thread(wait_for_all)
         await event_log.close()
-        return _took(seconds, cpu, count, 0)
+        return _took(began, ended, count, None)
 
     return asyncio.run(run())
 
@@ -170,17 +202,35 @@ def _copy(lines: str, output: str, limit: int) -> str:
 
 
 def _clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+    return time.monotonic(), time.process_time()
 
 
-def _took(seconds: float, cpu: float, events: int, written: int) -> Took:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _took(
+    began: tuple[float, float], ended: tuple[float, float], events: int, output: Path | None
+) -> Took:
     return Took(
-        seconds=seconds, cpu_seconds=cpu, events=events, peak_bytes=peak, written_bytes=written
+        began=began[0],
+        ended=ended[0],
+        cpu_seconds=ended[1] - began[1],
+        events=events,
+        peak_bytes=_peak(),
+        output=str(output),
+        written_bytes=0 if output is None else _size(output),
     )
 
 
-def _size(archive: FolderArchive | ObjectArchive) -> int:
+def _peak() -> int:
+    # Not getrusage: there the memory of the process that started this one counts, too.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def _files(archive: FolderArchive | ObjectArchive) -> Path:
     assert isinstance(archive, FolderArchive)  # noqa: S101  # as every turn's is
     assert archive.path is not None  # noqa: S101
-    return sum(file.stat().st_size for file in archive.path.rglob("*.parquet"))
+    return archive.path
+
+
+def _size(output: Path) -> int:
+    found = [output, *output.rglob("*.parquet")]
+    return sum(file.stat().st_size for file in found if file.is_file())
