@@ -116,7 +116,7 @@ class ParquetDraft:
         return self._writer.size if self._data is None else len(self._data)
 
     def add(self, entries: Sequence[Entry]) -> None:
-        kept = [row for row in map(self._row, entries) if row is not None]
+        kept = self._kept(entries)
         if kept:
             self._writer.add(table(kept))
         self.entries += len(entries)
@@ -152,16 +152,20 @@ class ParquetDraft:
         place = msgspec.structs.replace(self.place, start=self.end + 1)
         return ParquetDraft(place, topic=self._topic, window=self._window)
 
-    def _row(self, entry: Entry) -> Row | None:
-        known = digest(entry.raw)
-        number = short(known)
-        event = entry.event
-        if isinstance(event, RecordError):
-            self.unreadable += 1
-        elif not self._window.keeps(event.event_id, number):
-            return None
-        self._digest += weighed(known, entry.offset.position)
-        return Row(entry, number)
+    def _kept(self, entries: Sequence[Entry]) -> list[Row]:
+        """Leave repeats out, and add the rest to the digest."""
+        kept: list[Row] = []
+        for entry in entries:
+            known = digest(entry.raw)
+            number = short(known)
+            event = entry.event
+            if isinstance(event, RecordError):
+                self.unreadable += 1
+            elif not self._window.keeps(event.event_id, number):
+                continue
+            self._digest += weighed(known, entry.offset.position)
+            kept.append(Row(entry, number))
+        return kept
 
 
 class ParquetArchive:

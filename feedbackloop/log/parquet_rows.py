@@ -150,7 +150,7 @@ _OWN: Mapping[type, _Fields] = {
 }
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """An entry that is kept, and the number that its bytes are known by."""
 
     entry: Entry
@@ -197,8 +197,13 @@ def _table(rows: Sequence[Row], columns: Mapping[str, pa.Array]) -> pa.Table:
         **({} if "raw" in columns else _raw(rows)),
         **columns,
     }
-    nothing = ((field, pa.nulls(len(rows), field.type)) for field in SCHEMA)
-    return pa.table([found.get(field.name, nulls) for field, nulls in nothing], schema=SCHEMA)
+    return pa.table(
+        [
+            found[field.name] if field.name in found else pa.nulls(len(rows), field.type)
+            for field in SCHEMA
+        ],
+        schema=SCHEMA,
+    )
 
 
 def _raw(rows: Sequence[Row]) -> dict[str, pa.Array]:

@@ -12,14 +12,14 @@ from feedbackloop.log.archive import ArchiveFile, Chain, Place
 from feedbackloop.log.ledger import Decision, Ledger, Lineage
 
 
-class Offset(msgspec.Struct, frozen=True, order=True):
+class Offset(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in one partition. ``position`` is -1 before the first entry."""
 
     partition: str
     position: int
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One record of the log.
 
     Attributes:

@@ -26,7 +26,9 @@ from feedbackloop.log.writer import Writer
 EVENTS = "feedbackloop.events"
 RELEASES = "feedbackloop.releases"
 _IDENTITY = "identity"
-_BATCH = 256
+# What a thread reads at a time: each hand-over costs as much as ten records.
+_BATCH = 2_000
+_BATCH_BYTES = 4 * 2**20
 _EVENT_BYTES = 8 * 2**10
 
 
@@ -221,7 +223,14 @@ class SegmentEventLog:
 
 
 def _take(records: Iterator[Frame | SpoolGap]) -> list[Frame | SpoolGap]:
-    return list(islice(records, _BATCH))
+    taken: list[Frame | SpoolGap] = []
+    size = 0
+    for record in islice(records, _BATCH):
+        taken.append(record)
+        size += len(record.payload) if isinstance(record, Frame) else 0
+        if size >= _BATCH_BYTES:
+            break
+    return taken
 
 
 def _entry(partition: str, record: Frame | SpoolGap) -> Entry:

@@ -22,13 +22,15 @@ class Window:
 
     def keeps(self, event_id: str, number: int) -> bool:
         """Say whether an entry is none of those kept last; if so, it is one of them now."""
-        if number in self._hashes.get(event_id, ()):
+        known = self._hashes.get(event_id)
+        if known is not None and number in known:
             return False
         self._keep(event_id, number)
         return True
 
     def _keep(self, event_id: str, number: int) -> None:
-        self._hashes[event_id] = (*self._hashes.get(event_id, ()), number)
+        known = self._hashes.get(event_id)
+        self._hashes[event_id] = (number,) if known is None else (*known, number)
         self._order.append(event_id)
         if len(self._order) > self._entries:
             oldest = self._order.popleft()

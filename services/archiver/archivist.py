@@ -25,11 +25,13 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         file_bytes: Once it has this size.
         rotate_seconds: Once its first entry is this old.
         batch_entries: How many entries are read at a time.
+        batch_bytes: About how many bytes at most: three batches are in memory at once.
     """
 
     file_bytes: int
     rotate_seconds: float
     batch_entries: int = 2_000
+    batch_bytes: int = 8 * 2**20
 
 
 class Archivist:
@@ -184,17 +186,28 @@ class Archivist:
         """Read up to a batch, and stop at the end of a hole."""
         if self._reader is None and not await self._open():
             return []
-        entries: list[Entry] = []
-        while self._reader is not None and len(entries) < self._terms.batch_entries:
-            entry = await anext(self._reader, None)
-            self._filled = entry is not None and self._is_past(entry)
-            if entry is None or self._filled:
-                await self._stop_reading()
-            else:
-                entries.append(entry)
+        assert self._reader is not None  # noqa: S101  # just opened
+        entries = await self._read(self._reader)
         if entries:
             await self._check_first()
             self._read_to = entries[-1].offset.position
+        return entries
+
+    async def _read(self, reader: AsyncIterator[Entry]) -> list[Entry]:
+        """Take a batch; where there is no more, or a hole ends, end reading."""
+        limit = None if self._standing is None else self._standing.limit
+        entries: list[Entry] = []
+        size = 0
+        self._filled = False
+        async for entry in reader:
+            if limit is not None and entry.offset.position > limit:
+                self._filled = True
+                break
+            entries.append(entry)
+            size += len(entry.raw)
+            if len(entries) == self._terms.batch_entries or size >= self._terms.batch_bytes:
+                return entries
+        await self._stop_reading()
         return entries
 
     async def _check_first(self) -> None:
@@ -224,10 +237,6 @@ class Archivist:
             return False
         self._looked = True
         return True
-
-    def _is_past(self, entry: Entry) -> bool:
-        limit = None if self._standing is None else self._standing.limit
-        return limit is not None and entry.offset.position > limit
 
     def _is_due(self) -> bool:
         if self._opened is None:
