@@ -29,6 +29,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.archive.workers import WARM_UP, WORKERS, Took, Turn
+from benchmarks.ending import end_on_sigterm
 from benchmarks.forward.events import many
 from feedbackloop.events import AnyEvent
 from feedbackloop.log import codec
@@ -254,8 +255,8 @@ def _kafka(folder: Path) -> Iterator[str]:
         yield ""
         return
     broker = Broker(Path(home), folder / "kafka")
-    broker.start()
     try:
+        broker.start()
         yield broker.bootstrap_servers
     finally:
         broker.stop()
@@ -280,6 +281,7 @@ def main() -> None:
         return
     if min(options.events) < 4 * WARM_UP:
         parser.error(f"--events: expected at least {4 * WARM_UP}, to have a warm-up")
+    end_on_sigterm()
     with tempfile.TemporaryDirectory() as name, _kafka(Path(name)) as servers:
         found = compare(options, Bench(Path(name), servers))
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end")

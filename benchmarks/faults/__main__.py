@@ -4,7 +4,8 @@
 
 Real processes under load are killed, at random and at every call to the disk, and their disk is
 taken from them. What clients saw is compared with what the log holds. Exit status 1 if any promise
-was broken. It ends by itself: after --minutes what is left is not done, and the table says so.
+was broken. It ends by itself: after --minutes what is left is not done, and the table says so. On
+SIGTERM it ends what it started.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.ending import end_on_sigterm
 from benchmarks.faults import disk, kafka, spool
 from benchmarks.faults.options import Options
 from benchmarks.faults.table import Row, table
@@ -56,6 +58,7 @@ def main() -> int:
         until=time.monotonic() + given.minutes * 60,
         seed=given.seed,
     )
+    end_on_sigterm()
     rows: list[Row] = []
     for part in given.only:
         for row in PARTS[part](options):

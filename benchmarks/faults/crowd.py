@@ -37,6 +37,9 @@ class Crowd:
         self._archive = dict(archive)
         self._archivers: dict[int, subprocess.Popen[bytes]] = {}
         self._producers: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start the broker, and make the topics; what is begun here ends with ``clean_up``."""
         self.broker.start()
         wiring_kafka.create_topics(self.settings())
 

@@ -114,6 +114,7 @@ def campaign(name: str, fault: Fault, scale: Scale, *, seed: int, bucket_url: st
             archive = {**direct, "ARCHIVE__ENDPOINT": store.endpoint}
         crowd = Crowd(folder, Path(os.environ["KAFKA_HOME"]), archive)
         stack.callback(crowd.clean_up)
+        crowd.start()
         for number in range(ARCHIVERS):
             crowd.start_archiver(number)
         crowd.begin(events=scale.events, per_second=scale.per_second)
