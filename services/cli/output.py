@@ -10,6 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from feedbackloop.errors import FeedbackLoopError, SettingsError
 
@@ -24,6 +25,7 @@ WRONG_USAGE = 2
 """Exit code: the call or the settings are wrong."""
 
 _TELL_SECONDS = 15.0
+_NO_LIMIT = 100_000
 
 
 def emit(value: object, *, as_json: bool, show: Callable[[], None]) -> None:
@@ -35,14 +37,16 @@ def emit(value: object, *, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-    """Show rows to a person."""
+    """Show rows to a person. Only a terminal has a width: elsewhere nothing is cut."""
     shown = Table(title=title or None, title_justify="left")
     for number, column in enumerate(columns):
         # The first one names the row: people copy it.
-        shown.add_column(column, no_wrap=number == 0)
+        shown.add_column(Text(column), no_wrap=number == 0)
     for row in rows:
-        shown.add_row(*("" if cell is None else str(cell) for cell in row))
-    out.print(shown)
+        # Text, as a string would be taken for Rich's markup, which people's words may look like.
+        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console = out if out.is_terminal else Console(file=out.file, width=_NO_LIMIT)
+    console.print(shown)
 
 
 def facts(values: Mapping[str, Any]) -> None:

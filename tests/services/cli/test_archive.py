@@ -255,6 +255,19 @@ def test_answers_come_in_the_form_that_is_asked_for(form: str, expected: str) ->
     assert expected in result.stdout
 
 
+def test_a_table_holds_what_people_wrote() -> None:
+    """Of whatever length, and though it looks like markup: a terminal alone has a width."""
+    said = "[/INST] " + "four " * 40 + "[red]end"
+    logged([a_completion("c1", text=said)])
+    archived()
+
+    result = call("sql", 'SELECT completion_id, reply AS "[b]reply" FROM completions')
+
+    assert result.exit_code == 0
+    assert said in result.stdout
+    assert "[b]reply" in result.stdout
+
+
 def test_a_table_stops_where_nobody_reads_on() -> None:
     """And says that there is more."""
     logged(served(*range(5)))
