@@ -13,7 +13,7 @@ from feedbackloop.log.kafka_client import Cluster, Link, admin, explain, open_co
 from feedbackloop.log.kafka_topics import trouble_with
 
 _POLL_MS = 500
-_BATCH = 500
+_BATCH = 2_000
 
 
 class Record(msgspec.Struct, frozen=True):
