@@ -25,10 +25,10 @@ class Slopes:
     Attributes:
         answer_cpu_us: proxy: the sidecar's event loop, for a streamed answer of ``chunks``.
         forward_cpu_us: forward: behind the spool, parsing and redaction included.
-        event_bytes: forward: one event as it is written.
-        kafka_share: forward: what compression leaves of it on the broker.
+        event_bytes: sizes: one event as it is written.
+        kafka_share: sizes: what compression leaves of it on the broker.
         archive_cpu_us: archive: from Kafka to a file.
-        parquet_bytes: archive: one row in a file.
+        parquet_bytes: sizes: one row in a file.
         signals: Signals for each completion; an event each, of a quarter of the size.
     """
 
@@ -150,10 +150,10 @@ def main() -> None:
     parser.add_argument("--days", type=float, default=365.0)
     parser.add_argument("--answer-cpu-us", type=float, default=6_950.0)
     parser.add_argument("--forward-cpu-us", type=float, default=462.0)
-    parser.add_argument("--event-bytes", type=float, default=1_730.0)
-    parser.add_argument("--kafka-share", type=float, default=0.25)
-    parser.add_argument("--archive-cpu-us", type=float, default=60.0)
-    parser.add_argument("--parquet-bytes", type=float, default=450.0)
+    parser.add_argument("--event-bytes", type=float, default=1_726.0)
+    parser.add_argument("--kafka-share", type=float, default=0.22)
+    parser.add_argument("--archive-cpu-us", type=float, default=42.0)
+    parser.add_argument("--parquet-bytes", type=float, default=413.0)
     parser.add_argument("--signals", type=float, default=0.1)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
