@@ -81,10 +81,11 @@ class Crowd:
         process = self._start(
             f"archiver-{number}", "services.archiver", settings={**variables, **more}
         )
+        # Before it is waited for: whatever happens meanwhile, it is cleaned up.
+        self._archivers[number] = process
         assert process.stdout is not None  # noqa: S101  # it is a pipe
         if not json.loads(process.stdout.readline() or "{}"):
             raise ChildProcessError(f"an archiver does not start: {self.folder}/archiver-*.log")
-        self._archivers[number] = process
 
     def kill_archiver(self, number: int) -> None:
         """End one as the kernel does when memory runs out; it may be frozen."""
