@@ -4,9 +4,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from feedbackloop.errors import LogUnavailable, StoreUnavailable
 from feedbackloop.events import Alias, AnyEvent
 from feedbackloop.log import codec
+from feedbackloop.log.marks import Life
 from feedbackloop.log.port import Entry, EventLog, Frame, Offset, SpoolGap, Stored
 from feedbackloop.log.size import refuse_larger
 
@@ -174,6 +177,42 @@ class MemorySpool:
             )
             self._arrived.notify_all()
             return None
+
+
+class MemoryMark:
+    """A mark in this process."""
+
+    def __init__(self, marks: dict[str, Life], producer: str) -> None:
+        self._marks = marks
+        self._producer = producer
+
+    def give(self, following: int) -> None:
+        self._marks[self._producer] = replace(self._marks[self._producer], given=following)
+
+    def wrote(self, following: int) -> None:
+        self._marks[self._producer] = replace(self._marks[self._producer], written=following)
+
+    def remove(self) -> None:
+        self._marks.pop(self._producer, None)
+
+
+class MemoryMarks:
+    """Marks in a dictionary: of one process, after others that had the same ``marks`` and died."""
+
+    def __init__(self, marks: dict[str, Life] | None = None) -> None:
+        self.marks: dict[str, Life] = {} if marks is None else marks
+        self._own: set[str] = set()
+
+    def begin(self, producer: str) -> MemoryMark:
+        self._own.add(producer)
+        self.marks[producer] = Life(producer=producer, given=0, written=0)
+        return MemoryMark(self.marks, producer)
+
+    def dead(self) -> Sequence[Life]:
+        return [one for name, one in sorted(self.marks.items()) if name not in self._own]
+
+    def remove(self, producer: str) -> None:
+        self.marks.pop(producer, None)
 
 
 class MemoryStore:

@@ -67,7 +67,7 @@ def read(
     names = segments(disk)
     if not names:
         return
-    head = _header(disk, names[0])
+    head = header_of(disk, names[0])
     if head is not None and head.previous > after >= 0:
         raise LogUnavailable(f"what followed position {after} was removed up to {head.base}")
     first = max((i for i, name in enumerate(names) if segment.base(name) <= after), default=0)
@@ -117,7 +117,7 @@ class _Reading:
 
     def _lost_end(self, header: segment.SegmentHeader, following: str) -> Iterator[SpoolGap]:
         """Name what a segment's end held, if the next one says that it went further."""
-        after = _header(self._disk, following)
+        after = header_of(self._disk, following)
         expected = self._expected
         if after is None or after.producer != header.producer or expected is None:
             return
@@ -152,7 +152,7 @@ class _Reading:
             yield _gap(header.producer, position - 1, expected, found.seq - 1, found.at_ns)
             self._missing.append((expected, found.seq - 1))
         self._damaged = False
-        self._expected = max(expected, _last_seq(found) + 1)
+        self._expected = max(expected, last_seq(found) + 1)
         if position > self._after and not self._is_repeat(found, expected):
             yield _entry(header.producer, position, found)
 
@@ -164,12 +164,12 @@ class _Reading:
 
     def _opening(self, name: str, following: str | None) -> segment.SegmentHeader | None:
         """Read a segment's header; None while nobody can know what it will say."""
-        header = _header(self._disk, name)
+        header = header_of(self._disk, name)
         if header is not None or following is None:
             return header
         # Its head is damaged, but its frames have checksums of their own. Whose they are, the
         # next head says, unless a new incarnation began there.
-        after = _header(self._disk, following)
+        after = header_of(self._disk, following)
         same = after is not None and (after.first_seq > 0 or after.producer == self._producer)
         producer = after.producer if same and after is not None else self._producer or "unknown"
         first_seq = 0 if self._expected is None else self._expected
@@ -182,7 +182,8 @@ def _magic(disk: Disk, name: str, start: int) -> bytes:
     return disk.read(name, start, len(MAGIC))
 
 
-def _last_seq(frame: RawFrame) -> int:
+def last_seq(frame: RawFrame) -> int:
+    """Return the number of a record, or the last one that a gap names."""
     return frame.seq if frame.kind is Kind.RECORD else _note(frame).last
 
 
@@ -251,7 +252,8 @@ def _shift(frame: RawFrame, by: int) -> RawFrame:
     return msgspec.structs.replace(frame, start=frame.start + by, end=frame.end + by)
 
 
-def _header(disk: Disk, name: str) -> segment.SegmentHeader | None:
+def header_of(disk: Disk, name: str) -> segment.SegmentHeader | None:
+    """Read a segment's header; None if it is damaged."""
     return segment.decode(disk.read(name, 0, segment.HEADER_BYTES))
 
 
@@ -297,7 +299,7 @@ def beginning(disk: Disk) -> int:
     names = segments(disk)
     if not names:
         return -1
-    head = _header(disk, names[0])
+    head = header_of(disk, names[0])
     # Without its head nobody knows where the record before it stood: somewhere before it.
     return segment.base(names[0]) - 1 if head is None else head.previous
 

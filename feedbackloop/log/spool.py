@@ -14,9 +14,10 @@ from itertools import pairwise
 import msgspec
 
 from feedbackloop.errors import LogUnavailable
-from feedbackloop.log import reader, recovery, segment
+from feedbackloop.log import killed, reader, recovery, segment
 from feedbackloop.log.disk import Disk
 from feedbackloop.log.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
+from feedbackloop.log.marks import Mark, Marks, NoMark, Unmarked
 from feedbackloop.log.port import Frame, SpoolGap
 from feedbackloop.log.reader import GapNote
 from feedbackloop.log.thread import Group, Pending, WriterThread
@@ -25,6 +26,7 @@ from feedbackloop.log.writer import Writer
 SEGMENT_BYTES = 16 * 2**20
 """Of a spool that has room enough."""
 _CHECKPOINT = "released"
+_UNMARKED = Unmarked()
 _RESERVE = 0.1  # of memory and disk, kept for what was promised to a client
 
 
@@ -46,20 +48,24 @@ class SpoolLimits(msgspec.Struct, frozen=True, kw_only=True):
 class SpoolQueue:
     """The spool over a disk. See ``log/port.py`` for what it promises.
 
-    Nothing is written before ``start``, or ``work`` is called instead.
+    Nothing is written before ``start``, or ``work`` is called instead; but for what producers that
+    died here had numbered and not written: ``marks`` say it, and it is declared at once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one for each thing outside
         self,
         disk: Disk,
         *,
         producer: str,
         limits: SpoolLimits,
         now_ns: Callable[[], int],
+        marks: Marks = _UNMARKED,
         closed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.producer = producer
+        self.unmarked = ""
+        """Why this producer has no mark, if it should have one."""
         self._disk = disk
         self._limits = limits
         self._now_ns = now_ns
@@ -67,12 +73,14 @@ class SpoolQueue:
         self._mutex = threading.Lock()
         self._arrived = threading.Condition()
         self._seq = 0
+        self._written = 0
         self._queued_bytes = 0
         self._shed: list[GapNote] = []
         self._damaged: set[int] = set()
         self._shed_records: Counter[str] = Counter()
         self._quarantined = 0
-        self._through = self._checkpoint = _read_checkpoint(disk)
+        self._through = self._checkpoint = checkpoint(disk)
+        killed.declare(disk, marks, after=self._through, now_ns=now_ns)
         self._writer = Writer(
             disk,
             producer=producer,
@@ -82,6 +90,7 @@ class SpoolQueue:
         )
         self._tail = self._synced = reader.end(disk)
         self._disk_bytes = self._written_bytes()
+        self._mark = self._marked(marks)
         name = f"spool-{producer[:8]}"
         self._thread = WriterThread(self._writer, name=name, aside=self, clock=clock)
 
@@ -154,6 +163,8 @@ class SpoolQueue:
         self._thread.close()
         with contextlib.suppress(OSError):
             self.release(through=self._through)
+        if not self._shed and not self._queued_bytes:
+            self._mark.remove()
         self._closed()
         self._closed = None
 
@@ -169,6 +180,14 @@ class SpoolQueue:
             shed = {("shed", reason): count for reason, count in self._shed_records.items()}
         segments = {"suspect": self._writer.suspects, "quarantined": self._quarantined}
         return shed | {("segment", what): count for what, count in segments.items()}
+
+    def _marked(self, marks: Marks) -> Mark:
+        """Begin this producer's mark; without one it goes on, as long as it lives."""
+        try:
+            return marks.begin(self.producer)
+        except OSError as error:
+            self.unmarked = str(error)
+            return NoMark()
 
     def _drop(self, name: str, end: int) -> None:
         """Free a segment that was forwarded; a damaged one is kept for people to look at."""
@@ -197,6 +216,8 @@ class SpoolQueue:
         records: list[Pending] = []
         errors: list[Exception | None] = []
         with self._mutex:
+            # First of all: whatever happens to them from here on, they have had their numbers.
+            self._mark.give(self._seq + len(payloads))
             for payload in payloads:
                 seq = self._seq
                 self._seq += 1
@@ -248,10 +269,18 @@ class SpoolQueue:
         def told(_: Sequence[int], error: Exception | None) -> None:
             with self._mutex:
                 self._queued_bytes -= size
+            if error is None:
+                self._note_written(records[-1].seq + 1)
             # What was shed has its word already.
             written(errors if error is None else [one or error for one in errors])
 
         self._thread.hand_over(Group(records=records, durable=durable, told=told))
+
+    def _note_written(self, following: int) -> None:
+        # Those that wait for a sync are told later than those behind them.
+        if following > self._written:
+            self._written = following
+            self._mark.wrote(following)
 
     def wrote(self, position: int) -> None:
         """Learn on the writer thread that everything up to ``position`` can be read."""
@@ -312,10 +341,11 @@ def _ends_by(disk: Disk, following: str, through: int) -> bool:
 
 def behind_bytes(disk: Disk) -> int:
     """Say how far the reader of a spool is behind its writer; takes no lock, and never waits."""
-    return max(0, reader.end(disk) - max(0, _read_checkpoint(disk)))
+    return max(0, reader.end(disk) - max(0, checkpoint(disk)))
 
 
-def _read_checkpoint(disk: Disk) -> int:
+def checkpoint(disk: Disk) -> int:
+    """Return the position through which everything was forwarded, -1 at first."""
     if _CHECKPOINT not in disk.names():
         return -1
     raw = disk.read(_CHECKPOINT, 0, 32)

@@ -13,16 +13,23 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from feedbackloop.log import reader
+from feedbackloop.log import killed, reader
 from feedbackloop.log.folder import LOCK, LocalDisk
+from feedbackloop.log.marks import Marks, Unmarked
 from feedbackloop.log.recovery import DAMAGED
-from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes
+from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes, checkpoint
 
 _ORPHAN = ".orphan-"
+_UNMARKED = Unmarked()
 
 
 def open_spool(
-    folder: Path, *, producer: str, limits: SpoolLimits, now_ns: Callable[[], int]
+    folder: Path,
+    *,
+    producer: str,
+    limits: SpoolLimits,
+    now_ns: Callable[[], int],
+    marks: Marks = _UNMARKED,
 ) -> SpoolQueue:
     """Open the spool of one process in a folder of its own.
 
@@ -31,23 +38,41 @@ def open_spool(
     """
     disk = LocalDisk(folder)
     disk.lock()
-    spool = SpoolQueue(disk, producer=producer, limits=limits, now_ns=now_ns, closed=disk.unlock)
+    try:
+        spool = SpoolQueue(
+            disk,
+            producer=producer,
+            limits=limits,
+            now_ns=now_ns,
+            marks=marks,
+            closed=disk.unlock,
+        )
+    except OSError:
+        disk.unlock()
+        raise
     spool.start()
     return spool
 
 
 def adopt(
-    root: Path, *, own: str, limits: SpoolLimits, untouched_since: float, now_ns: Callable[[], int]
+    root: Path,
+    *,
+    own: str,
+    limits: SpoolLimits,
+    untouched_since: float,
+    now_ns: Callable[[], int],
+    marks: Callable[[Path], Marks] = lambda _: _UNMARKED,
 ) -> SpoolQueue | None:
     """Take over one spool whose process is dead; None if there is none.
 
     Args:
         root: Where spools are.
         own: Name of this process' spool.
-        limits: Of the spool; nothing is written to it.
+        limits: Of the spool; nothing is written to it, but for what its marks say is missing.
         untouched_since: Seconds since 1970. What was written later is left alone: its process may
             be about to start again.
         now_ns: The clock.
+        marks: Returns those of the spool in a folder.
 
     Returns:
         A spool to be read and released. Closed when all of it is released, it is gone.
@@ -56,7 +81,7 @@ def adopt(
         disk = LocalDisk(folder)
         if not disk.try_lock():
             continue
-        if not reader.segments(disk) or _is_fresh(disk, untouched_since) or not behind_bytes(disk):
+        if _is_fresh(disk, untouched_since) or not _has_left(disk, marks(folder), now_ns):
             disk.unlock()
             continue
         if _ORPHAN not in folder.name:
@@ -79,6 +104,15 @@ def spool_behind_bytes(folder: Path) -> int:
 def _others(root: Path, own: str) -> Iterator[Path]:
     if root.is_dir():
         yield from sorted(one for one in root.iterdir() if one.is_dir() and one.name != own)
+
+
+def _has_left(disk: LocalDisk, marks: Marks, now_ns: Callable[[], int]) -> bool:
+    """Declare what marks alone know of, while they are still found; is there anything to read?"""
+    try:
+        killed.declare(disk, marks, after=checkpoint(disk), now_ns=now_ns)
+    except OSError:
+        return False  # the marks stay for whoever looks next
+    return bool(reader.segments(disk)) and behind_bytes(disk) > 0
 
 
 def _is_fresh(disk: LocalDisk, untouched_since: float) -> bool:

@@ -15,6 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedbackloop.errors import LogUnavailable
+from feedbackloop.log.killed import KILLED
+from feedbackloop.log.marks import Life
+from feedbackloop.log.memory import MemoryMarks
 from feedbackloop.log.port import Frame, SpoolGap
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue
 from tests.log.crashing_disk import CrashingDisk, PowerLost
@@ -33,13 +36,20 @@ class Plan(msgspec.Struct, frozen=True):
     loses_power: bool
 
 
-plans = st.builds(
-    Plan,
-    st.lists(st.sampled_from(STEPS), max_size=25),
-    st.frozensets(st.integers(1, 80), max_size=6),
-    st.integers(0, 120),
-    st.booleans(),
-)
+def lives(loses_power: st.SearchStrategy[bool]) -> st.SearchStrategy[Plan]:
+    return st.builds(
+        Plan,
+        st.lists(st.sampled_from(STEPS), max_size=25),
+        st.frozensets(st.integers(1, 80), max_size=6),
+        st.integers(0, 120),
+        loses_power,
+    )
+
+
+plans, kills = lives(st.booleans()), lives(st.just(value=False))
+
+
+UNTROUBLED = Plan(steps=[], failing=frozenset(), dies_after=MANY, loses_power=False)
 
 
 class World:
@@ -52,11 +62,14 @@ class World:
         """Acknowledged, and lost with the power."""
         self.forwarded: set[tuple[str, int]] = set()
         self.declared: set[tuple[str, int]] = set()
+        self.killed: set[tuple[str, int]] = set()
+        """Of the declared, those that only a mark knew of."""
+        self.marks: dict[str, Life] = {}
 
     def live(self, disk: CrashingDisk, producer: str, plan: Plan) -> None:
         """Live one life to its end."""
         with contextlib.suppress(PowerLost, OSError):
-            spool = opened(disk, producer)
+            spool = opened(disk, producer, self.marks)
             for step in plan.steps:
                 with contextlib.suppress(OSError, LogUnavailable):
                     self.do(spool, producer, step)
@@ -102,7 +115,19 @@ class World:
             self.forwarded.add((one.producer, one.seq))
             assert one.payload == self.offered[one.producer, one.seq]
         else:
-            self.declared |= {(one.producer, seq) for seq in range(one.first, one.last + 1)}
+            gone = {(one.producer, seq) for seq in range(one.first, one.last + 1)}
+            self.declared |= gone
+            if one.reason == KILLED:
+                self.killed |= gone
+
+    def die(self, disk: CrashingDisk, plan: Plan, following: Plan, random: Random) -> CrashingDisk:
+        """End one life; return what the next one finds."""
+        steps, failing = following.dies_after, following.failing
+        if not plan.loses_power:
+            return disk.after_kill(steps=steps, failing=failing)
+        self.in_memory = set(self.on_disk)
+        self.marks.clear()
+        return disk.after_power_loss(random, steps=steps, failing=failing)
 
     def holes(self) -> set[tuple[str, int]]:
         """Return the numbers that were passed over without a word."""
@@ -112,13 +137,14 @@ class World:
         return known - heard
 
 
-def opened(disk: CrashingDisk, producer: str) -> SpoolQueue:
+def opened(disk: CrashingDisk, producer: str, marks: dict[str, Life] | None = None) -> SpoolQueue:
     ticks = count()
     return SpoolQueue(
         disk,
         producer=producer,
         limits=LIMITS,
         now_ns=lambda: 0,
+        marks=MemoryMarks(marks),
         # A look at the clock is 20 ms after the last one: some pauses are over, and some are not.
         clock=lambda: next(ticks) / 50,
     )
@@ -132,23 +158,43 @@ def test_nothing_acknowledged_is_lost_nothing_invented_and_no_hole_hides(
     """Two lives, each with a failing disk and its own death; then somebody reads what is left."""
     random, world = Random(seed), World()
     disk = CrashingDisk(steps=first.dies_after, failing=first.failing, room=room)
-    for name, plan, following in (("a", first, second), ("b", second, None)):
-        world.live(disk, name, plan)
-        steps = MANY if following is None else following.dies_after
-        failing = frozenset() if following is None else following.failing
-        if plan.loses_power:
-            world.in_memory = set(world.on_disk)
-            disk = disk.after_power_loss(random, steps=steps, failing=failing)
-        else:
-            disk = disk.after_kill(steps=steps, failing=failing)
+    world.live(disk, "a", first)
+    disk = world.die(disk, first, second, random)
+    world.live(disk, "b", second)
+    disk = world.die(disk, second, UNTROUBLED, random)
+    disk.heal()
 
-    left = list(opened(disk, "c").read(after=-1))
+    left = list(opened(disk, "c", world.marks).read(after=-1))
 
     for one in left:
         world.take(one)
     assert world.in_memory <= world.forwarded
     assert not world.holes()
+    assert world.declared <= set(world.offered)
     assert [one.position for one in left] == sorted({one.position for one in left})
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(kills, min_size=1, max_size=3), st.sampled_from([10**9, 2_500]))
+def test_after_kills_expected_is_seen_and_declared_exactly(plans: list[Plan], room: int) -> None:
+    """What was in memory had its numbers: somebody may have seen the answer, and nobody the record.
+
+    Each number that was ever given is carried by a record or named by a gap, and by a kill's gap
+    only if no record carries it, however often a process is killed while it declares them.
+    """
+    random, world = Random(0), World()
+    disk = CrashingDisk(steps=plans[0].dies_after, failing=plans[0].failing, room=room)
+    for name, plan, following in zip("abc", plans, [*plans[1:], UNTROUBLED], strict=False):
+        world.live(disk, name, plan)
+        disk = world.die(disk, plan, following, random)
+    disk.heal()
+
+    for one in opened(disk, "z", world.marks).read(after=-1):
+        world.take(one)
+
+    assert world.forwarded | world.declared == set(world.offered)
+    assert not world.killed & world.forwarded
+    assert not world.marks.keys() - {"z"}
 
 
 @settings(max_examples=200, deadline=None)
