@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from feedbackloop.dataset.port import Snapshots
 from feedbackloop.evaluation.port import Evaluator
 from feedbackloop.evaluation.suite import Problem, Suite
@@ -30,8 +32,11 @@ from services.settings import Settings
 
 if TYPE_CHECKING:
     from feedbackloop.log.duckdb import ArchiveViews
+    from feedbackloop.log.marks import Marks
     from feedbackloop.log.spool import SpoolLimits
     from feedbackloop.training.safetensors import AdapterFacts
+
+log = structlog.get_logger()
 
 EVENTS = "feedbackloop.events"
 """The topic of events, as the archive's files name it."""
@@ -198,12 +203,17 @@ def open_spool(settings: Settings, name: str) -> Spool:
     """
     from feedbackloop.log import spools
 
-    return spools.open_spool(
-        settings.home / "spool" / name,
+    folder = settings.home / "spool" / name
+    spool = spools.open_spool(
+        folder,
         producer=secrets.token_hex(16),
         limits=_spool_limits(settings),
         now_ns=time.time_ns,
+        marks=_marks(settings, folder),
     )
+    if spool.unmarked:
+        log.warning("spool_not_marked", reason=spool.unmarked)
+    return spool
 
 
 def adopt_spool(settings: Settings, name: str) -> Spool | None:
@@ -216,7 +226,14 @@ def adopt_spool(settings: Settings, name: str) -> Spool | None:
         limits=_spool_limits(settings),
         untouched_since=time.time() - settings.sidecar.adopt_after_seconds,
         now_ns=time.time_ns,
+        marks=partial(_marks, settings),
     )
+
+
+def _marks(settings: Settings, spool: Path) -> "Marks":
+    from feedbackloop.log.tmpfs import TmpfsMarks
+
+    return TmpfsMarks(settings.sidecar.marks, spool=spool)
 
 
 def _spool_limits(settings: Settings) -> "SpoolLimits":

@@ -2,5 +2,5 @@
 
 In: events, and raw records on their way to becoming events.
 Out: the same, from any offset, after any crash.
-Edges: memory, segments, kafka, parquet, duckdb, filesystem, obstore.
+Edges: memory, segments, kafka, parquet, duckdb, filesystem, obstore, tmpfs.
 """

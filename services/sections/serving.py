@@ -50,6 +50,9 @@ class Sidecar(Section):
     adopt_after_seconds: Seconds = 60.0
     """How long the spool of a dead sidecar lies beside ours before we forward what is in it."""
 
+    marks: Path = Path("/dev/shm")  # noqa: S108  # a tmpfs, and nothing in it is trusted
+    """Folder on a tmpfs that outlives the process: which records had numbers when it was killed."""
+
     upstream_connect_seconds: Seconds = 5.0
     """How long to wait for a connection to vLLM."""
 
