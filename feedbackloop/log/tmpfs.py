@@ -39,7 +39,8 @@ class TmpfsMark:
     def remove(self) -> None:
         # Not unmapped: somebody may still offer, and nobody cares what that notes.
         if self._handle >= 0:
-            self._file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
             os.close(self._handle)
             self._handle = -1
 
@@ -103,7 +104,7 @@ def _read(file: Path) -> tuple[int, int] | None:
         if os.fstat(handle).st_uid != os.geteuid():
             return None
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        raw = os.pread(handle, _CELLS.size, 0)
+        raw = os.pread(handle, _CELLS.size + 1, 0)
     except OSError:
         return None
     finally:

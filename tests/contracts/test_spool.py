@@ -1,13 +1,14 @@
 """What any spool promises."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
 import pytest
 
 from feedbackloop.errors import LogUnavailable, SettingsError
-from feedbackloop.log.memory import MemorySpool
+from feedbackloop.log.marks import Life, Marks, Unmarked
+from feedbackloop.log.memory import MemoryMarks, MemorySpool
 from feedbackloop.log.port import Frame, Spool, SpoolGap
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue
 from feedbackloop.log.spools import adopt, open_spool, spool_behind_bytes
@@ -164,7 +165,11 @@ def left_behind(root: Path, name: str = "dead", *, producer: str = "one") -> Non
 
 
 def adopted(
-    root: Path, own: str = "alive", *, untouched_since: float = 10**11
+    root: Path,
+    own: str = "alive",
+    *,
+    untouched_since: float = 10**11,
+    marks: Callable[[Path], Marks] = lambda _: Unmarked(),
 ) -> SpoolQueue | None:
     return adopt(
         root,
@@ -172,6 +177,7 @@ def adopted(
         limits=SpoolLimits(segment_bytes=4096),
         untouched_since=untouched_since,
         now_ns=lambda: 0,
+        marks=marks,
     )
 
 
@@ -245,6 +251,41 @@ def test_a_spool_is_left_alone(tmp_path: Path, why: str) -> None:
     assert orphan is None
     if owner is not None:
         owner.close()
+
+
+@pytest.mark.parametrize("anything_written", [True, False])
+def test_what_marks_alone_know_of_is_adopted_with_its_spool(
+    tmp_path: Path, *, anything_written: bool
+) -> None:
+    """Its process will not come back to say what it had numbered when it was killed."""
+    if anything_written:
+        left_behind(tmp_path, "dead")
+    else:
+        (tmp_path / "dead").mkdir()
+    kept = {"one": Life(producer="one", given=5, written=0)}
+    marks = {tmp_path / "dead": MemoryMarks(kept)}
+
+    orphan = adopted(tmp_path, marks=marks.__getitem__)
+
+    assert orphan is not None
+    gaps = [one for one in orphan.read(after=-1) if isinstance(one, SpoolGap)]
+    first = 2 if anything_written else 0
+    assert [(one.producer, one.first, one.last) for one in gaps] == [("one", first, 4)]
+    assert not kept
+
+
+def test_a_spool_that_was_forwarded_whole_is_adopted_for_its_mark(tmp_path: Path) -> None:
+    """Nothing else in it would have anybody look."""
+    left_behind(tmp_path)
+    spool = segments(tmp_path / "dead", producer="two")
+    spool.release(through=list(spool.read(after=-1))[-1].position)
+    spool.close()
+    marks = MemoryMarks({"one": Life(producer="one", given=3, written=2)})
+
+    orphan = adopted(tmp_path, marks=lambda _: marks)
+
+    assert orphan is not None
+    assert [one.last for one in orphan.read(after=-1) if isinstance(one, SpoolGap)] == [2]
 
 
 def test_how_far_the_reader_is_behind_can_be_seen_from_outside(tmp_path: Path) -> None:

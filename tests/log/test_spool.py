@@ -7,6 +7,8 @@ from threading import Event
 
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log.folder import LocalDisk
+from feedbackloop.log.marks import Life
+from feedbackloop.log.memory import MemoryMarks
 from feedbackloop.log.port import Frame, SpoolGap
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue
 from tests.log.crashing_disk import CrashingDisk
@@ -42,10 +44,21 @@ class FrozenDisk(LocalDisk):
         return super().write(handle, data, at)
 
 
-def a_spool(disk: CrashingDisk | LocalDisk, limits: SpoolLimits = LIMITS) -> SpoolQueue:
+def a_spool(
+    disk: CrashingDisk | LocalDisk,
+    limits: SpoolLimits = LIMITS,
+    *,
+    producer: str = "p",
+    marks: dict[str, Life] | None = None,
+) -> SpoolQueue:
     ticks = itertools.count()
     return SpoolQueue(
-        disk, producer="p", limits=limits, now_ns=lambda: 0, clock=lambda: float(next(ticks))
+        disk,
+        producer=producer,
+        limits=limits,
+        now_ns=lambda: 0,
+        marks=MemoryMarks(marks),
+        clock=lambda: float(next(ticks)),
     )
 
 
@@ -172,6 +185,69 @@ def test_a_disk_that_stands_still_holds_up_nobody_and_memory_is_bounded(tmp_path
     assert len(shed) == 7
     assert gaps == [(4, 10, "memory_full")]
     assert [one.seq for one in found if isinstance(one, Frame)] == [0, 1, 2, 3]
+
+
+def test_what_was_numbered_and_in_memory_is_declared_after_a_kill(tmp_path: Path) -> None:
+    """Its answer may have gone out: an answer waits 20 ms for its record, and no longer."""
+    marks: dict[str, Life] = {}
+    killed = a_spool(LocalDisk(tmp_path), marks=marks)
+    put(killed, b"one")
+    killed.offer(b"two", durable=False)
+    killed.offer_all([b"three", b"four"], written=lambda _: None)
+
+    found = read(a_spool(LocalDisk(tmp_path), producer="q", marks=marks))
+    again = read(a_spool(LocalDisk(tmp_path), producer="r", marks=marks))
+
+    assert found == again == [b"one", (1, 3, "killed")]
+
+
+def test_who_was_killed_before_anything_was_written_is_known_by_its_mark(tmp_path: Path) -> None:
+    """A disk that stood still from the beginning has no segment of it."""
+    marks: dict[str, Life] = {}
+    a_spool(LocalDisk(tmp_path), marks=marks).offer(b"one", durable=False)
+
+    spool = a_spool(LocalDisk(tmp_path), producer="q", marks=marks)
+
+    gaps = [one for one in spool.read(after=-1) if isinstance(one, SpoolGap)]
+    assert [(one.producer, one.first, one.last) for one in gaps] == [("p", 0, 0)]
+
+
+def test_what_was_released_is_not_declared() -> None:
+    """Its segment is gone: the mark says how far it had written."""
+    marks: dict[str, Life] = {}
+    disk = CrashingDisk(steps=10**6)
+    killed = a_spool(disk, marks=marks)
+    put(killed, b"one" * 100)
+    killed.offer(b"two", durable=False)
+    for name in list(disk.names()):
+        disk.remove(name)
+
+    spool = a_spool(disk.after_kill(steps=10**6), producer="q", marks=marks)
+
+    assert read(spool) == [(1, 1, "killed")]
+
+
+def test_who_closes_has_said_all_and_leaves_no_mark(tmp_path: Path) -> None:
+    """Nothing is declared that was only on its way."""
+    marks: dict[str, Life] = {}
+    spool = a_spool(LocalDisk(tmp_path), marks=marks)
+    put(spool, b"one")
+
+    spool.close()
+
+    assert not marks
+
+
+def test_who_closes_with_a_loss_unwritten_leaves_it_to_the_next() -> None:
+    """A disk that was full until the end has taken no word of what was shed."""
+    marks: dict[str, Life] = {}
+    disk = CrashingDisk(steps=10**6, room=100)
+    spool = a_spool(disk, marks=marks)
+    put(spool, b"one", b"two")
+    spool.close()
+    disk.heal()
+
+    assert read(a_spool(disk, producer="q", marks=marks)) == [(0, 1, "killed")]
 
 
 def _damage(file: Path, where: bytes) -> None:
