@@ -14,8 +14,8 @@ from benchmarks.proxy.targets import stub
 _PART = "spool"
 _PEOPLE = 4
 _SERIES = 20  # kills of one home, before its books are checked
-# An answer waits 20 ms for its record by default, and then goes out without it, counted as late. A
-# machine that gives nobody a turn for as long is not what is tried here.
+# An answer waits 20 ms for its record by default, and then goes out without it. Under strace, where
+# each call is slow, none is to be late: nothing at all may be lost at a call.
 _PATIENT = {"FEEDBACKLOOP_SIDECAR__CAPTURE_WAIT_SECONDS": "10"}
 _ACTIONS = 6  # of the one person whose sidecar is killed at a call
 _CALLS = {"pwrite64": "write", "fdatasync": "fdatasync", "fsync": "fsync of a folder",
@@ -36,7 +36,7 @@ def random_kills(upstream_port: int, options: Options) -> Row:
     random = Random(options.seed)
     totals = books.Totals()
     while row.times < options.kills and not options.is_over():
-        with sidecar(upstream_port, settings=_PATIENT) as one:
+        with sidecar(upstream_port) as one:
             times = min(_SERIES, options.kills - row.times)
             clients = Clients(one.port, random)
             for _ in range(times):
@@ -77,6 +77,8 @@ def kills_at(call: str, name: str, upstream_port: int, options: Options) -> Row:
             row.times += 1
             ready_again(one)
             _settle(one, clients, row, totals)
+    if totals.late:
+        row.broken.append(f"{totals.late} answers went out before their records")
     row.figures = totals.figures()
     return row
 
