@@ -6,6 +6,7 @@ next process finds is any state that a real disk might show.
 """
 
 import contextlib
+import itertools
 from collections.abc import Sequence
 from itertools import count
 from random import Random
@@ -174,7 +175,7 @@ def test_nothing_acknowledged_is_lost_nothing_invented_and_no_hole_hides(
     assert [one.position for one in left] == sorted({one.position for one in left})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @given(st.lists(kills, min_size=1, max_size=3), st.sampled_from([10**9, 2_500]))
 def test_after_kills_expected_is_seen_and_declared_exactly(plans: list[Plan], room: int) -> None:
     """What was in memory had its numbers: somebody may have seen the answer, and nobody the record.
@@ -195,6 +196,23 @@ def test_after_kills_expected_is_seen_and_declared_exactly(plans: list[Plan], ro
     assert world.forwarded | world.declared == set(world.offered)
     assert not world.killed & world.forwarded
     assert not world.marks.keys() - {"z"}
+
+
+def test_a_kill_at_any_call_after_any_failure_is_declared_exactly() -> None:
+    """A failed sync has records written once more: the copy may end before the original does."""
+    steps = ["completion", "work", "completion", "work", "vote", "work", "forward", "several"]
+    for failing, dies_after in itertools.product(range(30), range(40)):
+        world = World()
+        plan = Plan(steps, frozenset({failing}), dies_after=dies_after, loses_power=False)
+        disk = CrashingDisk(steps=dies_after, failing=plan.failing)
+        world.live(disk, "a", plan)
+        disk = world.die(disk, plan, UNTROUBLED, Random(0))
+
+        for one in opened(disk, "z", world.marks).read(after=-1):
+            world.take(one)
+
+        assert world.forwarded | world.declared == set(world.offered), (failing, dies_after)
+        assert not world.killed & world.forwarded, (failing, dies_after)
 
 
 @settings(max_examples=200, deadline=None)
