@@ -2,8 +2,8 @@
 
 A producer numbers its records from 0 without gaps, and every event says which records it came
 from. A number that no event carries and no ``CaptureGap`` declares is missing: nobody knows what
-it was. A producer whose disk is lost with its last records cannot be caught at that: nobody heard
-of the numbers.
+it was. What a producer numbered last cannot be missed where its disk is lost with the records, or
+its mark with the process (see ``marks.py``): nobody heard of the numbers.
 """
 
 from bisect import bisect_right
