@@ -25,6 +25,7 @@ def variables(folder: Path, **changed: str) -> dict[str, str]:
     """Settings of a sidecar that is alone on this machine."""
     sidecar = {
         "HOME": str(folder / "home"),
+        "SIDECAR__MARKS": str(folder),
         "SIDECAR__UPSTREAM": f"unix:{folder / 'vllm.sock'}",
         "SIDECAR__UPSTREAM_GUARD": "off",
         "SIDECAR__BIND": "127.0.0.1:0",
