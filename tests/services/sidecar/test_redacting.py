@@ -39,7 +39,7 @@ from tests.capture.records import (
     a_vote,
     an_opening,
 )
-from tests.services.sidecar.test_forwarder import PATIENT_SECONDS, events_of, offered
+from tests.services.sidecar.forwarding import PATIENT_SECONDS, events_of, offered
 
 MAIL, CARD, SSN = "jane.roe@example.org", "4111 1111 1111 1111", "219-09-9999"
 KEY, PHONE = "ghp_16C7e42F292c6912E7710c838347Ae178B4a", "+49 30 901820"

@@ -10,7 +10,7 @@ from feedbackloop.log.segments import EVENTS, SegmentEventLog, Topic
 from services.sidecar.forwarder import Translator
 from tests.capture.records import KEYS, NOON_NS, SECOND_NS, TENANT, a_closing, an_opening
 from tests.capture.talks import ANN, talk
-from tests.services.sidecar.test_forwarder import NOON, Frames, Shelf
+from tests.services.sidecar.forwarding import NOON, Frames, Shelf
 
 PIZZA = "How do I make a pizza at home?"
 
