@@ -1,7 +1,6 @@
 """One partition on its way into the archive: read, gather, publish, and look before going on."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
@@ -140,8 +139,13 @@ class Archivist:
 
     async def drop(self) -> None:
         """Forget what was read and not published: somebody else takes care of it."""
-        with contextlib.suppress(Exception):
+        try:
             await self._settle()
+        except Exception as error:  # noqa: BLE001  # whatever it was, nothing of it is kept
+            # Not its message: that may quote an entry.
+            log.warning(
+                "archive_draft_failed", partition=self.partition, error=type(error).__name__
+            )
         await self._stop_reading()
         self._draft, self._standing, self._opened = None, None, None
         self._finished, self._filled, self._looked = False, False, False

@@ -9,8 +9,9 @@ from feedbackloop.log.archive import Chain
 from feedbackloop.log.continuity import lineage_of
 from feedbackloop.log.ledger import Lineage
 from feedbackloop.log.memory import MemoryEventLog, MemoryStore
-from feedbackloop.log.parquet import ParquetArchive
-from feedbackloop.log.port import Entry, EventLog, Store
+from feedbackloop.log.parquet import ParquetArchive, ParquetDraft
+from feedbackloop.log.port import Archive, Entry, EventLog, Store
+from feedbackloop.log.window import Window
 from services.archiver.archivist import Archivist, Terms
 from tests.builders import NOON, a_completion
 
@@ -33,11 +34,13 @@ class World:
     def archive(self) -> ParquetArchive:
         return ParquetArchive(self.store, topic="events", window_entries=100)
 
-    def archivist(self, *, file_bytes: int = 2**30, batch_entries: int = 10) -> Archivist:
+    def archivist(
+        self, *, file_bytes: int = 2**30, batch_entries: int = 10, archive: Archive | None = None
+    ) -> Archivist:
         return Archivist(
             P,
             event_log=self.log,
-            archive=self.archive(),
+            archive=self.archive() if archive is None else archive,
             terms=Terms(
                 file_bytes=file_bytes, rotate_seconds=ROTATE_SECONDS, batch_entries=batch_entries
             ),
@@ -78,6 +81,21 @@ async def through(archivist: Archivist) -> None:
     """Archive all that the log has now."""
     await advance(archivist)
     await archivist.publish()
+
+
+class FullDraft(ParquetDraft):
+    """Takes nothing, and quotes what it was given."""
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        raise MemoryError(repr(entries[0].event))
+
+
+class FullArchive(ParquetArchive):
+    """Has no memory left for what is read."""
+
+    def draft(self, archived: Chain) -> ParquetDraft:
+        place = super().draft(archived).place
+        return FullDraft(place, topic="events", window=Window(100, ()))
 
 
 class FlakyStore(MemoryStore):
