@@ -20,7 +20,7 @@ UserId = NewType("UserId", str)
 """A person's pseudonym: HMAC-SHA256 under the tenant's key, the first 16 bytes as hex."""
 
 ConversationId = NewType("ConversationId", str)
-"""The turns that one person sees as one talk: 8 bytes as hex."""
+"""The turns that one person sees as one conversation: 8 bytes as hex."""
 
 ChainHash = NewType("ChainHash", str)
 """A message and all before it, hashed: 16 bytes as hex. See ``capture/chain.py``."""

@@ -22,7 +22,7 @@ def chain(
     """Return the hash after each message, in order; the last one names the prompt.
 
     Args:
-        messages: The talk, or what was added to one that is named by ``start``.
+        messages: The conversation, or what was added to one that is named by ``start``.
         key: Of the tenant.
         start: What stands for all that came before.
     """
@@ -35,7 +35,7 @@ def chain(
 
 
 def start_after(reply: str, *, key: bytes) -> ChainHash:
-    """Name a talk that only the server knows, by the id of its last reply."""
+    """Name a conversation that only the server knows, by the id of its last reply."""
     return extend(_START, {"role": "previous_response_id", "content": reply}, key=key)
 
 

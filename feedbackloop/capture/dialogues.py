@@ -1,7 +1,7 @@
 """A labelled fragment of a dialogue, completed to what the sidecar would have recorded of it.
 
-People leave out what they think is plain: parameters, the talk so far, the instructions. What one
-half of a fragment lacks is taken from the other.
+People leave out what they think is plain: parameters, the conversation so far, the instructions.
+What one half of a fragment lacks is taken from the other.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def completed(fragment: Fragment) -> tuple[Half, Half]:
     """Give each half what it leaves out and the other has.
 
     A second half without instructions has the first one's; one that holds a new turn alone, after
-    a talk of several turns, goes on from that talk.
+    a conversation of several turns, goes on from that conversation.
     """
     first, second = fragment.first, fragment.second
     headers = _headers(first) | _headers(second)
@@ -112,14 +112,14 @@ def keeps_its_words(first: Half, second: Half) -> bool:
 
 
 def _talk(first: Half, messages: list[JsonObject]) -> list[JsonObject]:
-    """Return the whole talk of which ``messages`` are all or the end."""
+    """Return the whole conversation of which ``messages`` are all or the end."""
     before, said = _spoken(first.messages), _spoken(messages)
     instructions = (
         messages[: len(messages) - len(said)] or first.messages[: len(first.messages) - len(before)]
     )
     roles = [one.get("role") for one in said]
     if len(before) > 1 and roles == ["user"]:
-        # One turn after a longer talk: its last turn once more, or the next.
+        # One turn after a longer conversation: its last turn once more, or the next.
         said = before if _text(said[0]) == _text(before[-1]) else [*_answered(first), *said]
         return [*instructions, *_spoken(said)]
     if roles == ["assistant", "user"]:

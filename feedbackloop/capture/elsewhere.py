@@ -24,7 +24,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         request: The body of an OpenAI request, for chat, completions or responses.
         response: The whole reply to it.
         user: Whom it was for, unless the request says it.
-        conversation: Your name of the talk; otherwise its beginning names it.
+        conversation: Your name of the conversation; otherwise its beginning names it.
         at: When it was asked: RFC 3339 with an offset. Otherwise the reply's ``created``.
         ended_at: When the reply ended, if you know it.
     """

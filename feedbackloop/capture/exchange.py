@@ -104,7 +104,7 @@ def _body(opened: Opened) -> JsonObject:
 
 
 def _start(body: JsonObject, key: bytes) -> ChainHash:
-    """Name what came before the request's messages: nothing, or a talk that vLLM remembers."""
+    """Name what came before the request's messages: nothing, or what vLLM remembers."""
     previous = body.get("previous_response_id")
     return start_after(previous, key=key) if isinstance(previous, str) else ChainHash("")
 

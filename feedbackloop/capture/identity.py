@@ -77,12 +77,12 @@ def conversation(
     user: UserId | None,
     messages: Sequence[JsonObject],
 ) -> ConversationId:
-    """Say which talk a prompt belongs to: 8 bytes as hex.
+    """Say which conversation a prompt belongs to: 8 bytes as hex.
 
     Args:
         keys: The tenant's.
         named: What the client called the conversation, if it did.
-        user: Whose talk it is, if known.
+        user: Whose conversation it is, if known.
         messages: The prompt; without a name, its system prompt and first user turn decide.
     """
     if named is not None:

@@ -69,7 +69,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         text: The same in one piece, quotes and code left out.
         tongues: The languages that it may be in.
         asked: What the person had asked before, folded: words of judgement that stand there are
-            what the talk is about.
+            what the conversation is about.
     """
 
     said: str
@@ -210,7 +210,7 @@ def _objects(clause: Clause, one: Turn) -> bool:
 
 
 def _objection(text: str, one: Turn) -> bool:
-    """Say whether a clause objects in its middle, in words that are not what the talk is about."""
+    """Say whether a clause objects in its middle, in words that do not name the subject."""
     for language in one.tongues:
         found = language.patterns[Marker.OBJECTION].search(text)
         if found is None:

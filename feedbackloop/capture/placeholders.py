@@ -19,7 +19,7 @@ _NUMBERED = regex(r"(?<=[A-Z0-9])_\d{1,9}\]")
 
 
 def unnumbered(text: str) -> str:
-    """Leave the numbers of placeholders out: two cuts of one talk may number them differently."""
+    """Leave placeholders' numbers out: two cuts of one conversation may differ in them."""
     return _NUMBERED.sub("]", text) if "]" in text else text
 
 

@@ -44,9 +44,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What the reading of a turn depends on.
 
     Attributes:
-        rephrase_similarity: Least likeness of a turn that continues the talk.
+        rephrase_similarity: Least likeness of a turn that continues the conversation.
         edit_similarity: Least likeness of a turn that replaces another.
-        max_gap_seconds: A similar turn later than this is another talk.
+        max_gap_seconds: A similar turn later than this is another conversation.
     """
 
     rephrase_similarity: float
@@ -91,7 +91,7 @@ class Pair:
 
     @cached_property
     def is_game(self) -> bool:
-        """Whether the talk is a game, a quiz or a play, in which a no is a move."""
+        """Whether the conversation is a game, a quiz or a play, in which a no is a move."""
         answer = markers.turn(self.first.answered, self.tongues)
         return markers.plays(self.turn_before) or markers.plays(answer)
 
@@ -171,7 +171,7 @@ def continued(two: Pair, limits: Limits) -> Reaction:
 
 def replaced(two: Pair, limits: Limits) -> Reaction:
     """Read a turn that was put in place of another."""
-    # A first turn has nothing before it that shows it is the same talk: then time has to.
+    # A first turn has nothing before it that shows it is the same conversation: then time has to.
     if not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds:
         return _nothing("new_request")
     likeness = max(two.likeness, _kept(two), _written(two), _grown(two))

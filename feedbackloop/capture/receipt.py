@@ -55,7 +55,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         nonce: 8 random bytes, which make the id unique.
-        conversation: Which talk.
+        conversation: Which conversation.
         user: Who was served, as a pseudonym; None if nobody was named.
         alias: First 4 bytes of the hash of the alias' name, as hex.
         release_seq: Number of the release that was assigned.

@@ -2,8 +2,8 @@
 
 vLLM names a response by the ``request_id`` in the body, not by ``X-Request-Id``, and ends a stream
 with an event that holds the whole response. What a prompt means is the same in both forms, so a
-talk that moves from one route to the other keeps its chain. With ``previous_response_id`` the talk
-is in vLLM's memory and not in the request: what is here is then only what was added.
+conversation that moves from one route to the other keeps its chain. With ``previous_response_id``
+it is in vLLM's memory and not in the request: what is here is then only what was added.
 """
 
 from collections.abc import Iterator

@@ -42,9 +42,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         min_gap_seconds: A prompt sooner than this after the reply is a client's, not a person's.
-        max_gap_seconds: A similar prompt later than this is another talk.
-        max_repeat_gap_seconds: The same first turn later than this begins another talk.
-        rephrase_similarity: Least similarity of a turn that continues the talk, in [0, 1].
+        max_gap_seconds: A similar prompt later than this is another conversation.
+        max_repeat_gap_seconds: The same first turn later than this begins another conversation.
+        rephrase_similarity: Least similarity of a turn that continues the conversation, in [0, 1].
         edit_similarity: Least similarity of a turn that replaces another, in [0, 1].
         min_shown_tokens: A reply that was stopped earlier than this was not read.
         max_askers: A prompt that more people than this asked is a shared demo's or a load test's.

@@ -9,7 +9,7 @@ from re import compile as regex
 from feedbackloop.capture.folding import folded
 from feedbackloop.capture.words import Language, Marker
 
-_NEAR = 90  # characters between the thing and the talk that it is for
+_NEAR = 90  # characters between the thing and the conversation that it is for
 _TASK = regex(
     r"^\s*#{1,4}\s*task\b"
     r"|</?chat_history>"
@@ -35,7 +35,7 @@ def is_side_call(ends: Iterable[str], tongues: Iterable[Language]) -> bool:
 
 
 def _wishes(text: str, language: Language) -> bool:
-    """Say whether a title and the talk that it is for are named close to each other."""
+    """Say whether a title and the conversation that it is for are named close to each other."""
     titles = [text.find(title) for title in language.titles if title in text]
     if not titles:
         return False

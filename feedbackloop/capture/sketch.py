@@ -165,7 +165,7 @@ def _text(content: object) -> str:
 
 
 def _ends(messages: Sequence[JsonObject]) -> tuple[str, ...]:
-    """Return where an app's own wish stands: it comes first, or last, after the talk."""
+    """Return where an app's own wish stands: it comes first, or last, after the conversation."""
     asked = [message for message in messages if message.get("role") != "assistant"]
     texts = [normalised(message.get("content")) for message in (*asked[:1], *asked[1:][-1:])]
     return tuple(
@@ -191,7 +191,7 @@ def _reply_tails(turn: str, texts: Sequence[str]) -> tuple[str, ...]:
 
 def _loosely(text: str) -> bytes:
     """Leave out what clients change in what they send back: markup, white space, thoughts."""
-    # A talk that was cut at its beginning numbers what was removed anew.
+    # A conversation that was cut at its beginning numbers what was removed anew.
     text = unnumbered(text)
     if _THOUGHT in text:
         text = text.rpartition(_THOUGHT)[2]

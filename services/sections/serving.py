@@ -126,13 +126,13 @@ class Retries(Section):
     """A prompt sooner than this after the reply is a client's, not a person's."""
 
     max_gap_seconds: Seconds = 300.0
-    """A similar prompt later than this is another talk."""
+    """A similar prompt later than this is another conversation."""
 
     max_repeat_gap_seconds: Seconds = 21_600.0
-    """The same first turn later than this begins another talk: people ask some things daily."""
+    """The same first turn later than this begins another conversation: people repeat themselves."""
 
     rephrase_similarity: Share = 0.6
-    """Least likeness of a turn that continues a talk, at which it is asked again."""
+    """Least likeness of a turn that continues a conversation, at which it is asked again."""
 
     edit_similarity: Share = 0.5
     """Least likeness of a turn that replaces another, at which it is that turn, edited."""

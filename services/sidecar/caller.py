@@ -27,7 +27,7 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     """Whom a completion is for.
 
     Attributes:
-        conversation: The talk that it belongs to.
+        conversation: The conversation that it belongs to.
         user: The person's pseudonym, if the request named one.
         choices: How many choices the reply will have; 0 if that cannot be told.
     """

@@ -91,7 +91,7 @@ _OPENAI: Mapping[str, tuple[str, Schema]] = {
         },
     ),
     "/v1/responses": (
-        "Answer a talk. OpenAI's request; fields that are not named here are passed on.",
+        "Answer a conversation. OpenAI's request; fields that are not named here are passed on.",
         {
             "required": ["model", "input"],
             "properties": {

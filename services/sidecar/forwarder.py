@@ -49,7 +49,7 @@ _PATIENCE = timedelta(hours=1)  # longer than a reply takes: after that its end 
 _IDLE_SECONDS = 0.5
 _PACE_SECONDS = 0.1
 _LOOK_SECONDS = 30.0
-_REMEMBERED = 2_000  # completions of the last talks that are known again after a start
+_REMEMBERED = 2_000  # completions of the last conversations that are known again after a start
 _LOOK_BACK = 4_000  # entries of the log among which those are looked for
 _SHUT = frozenset({"unreachable", "credentials", "tls", "topic_missing", "no_leader"})
 
@@ -147,7 +147,7 @@ class Translator:
         return [_gap(entry, "set_aside")]
 
     def anew(self) -> "Translator":
-        """Return one for another spool, with the same keys and the same memory of talks."""
+        """Return one for another spool, with the same keys and the same memory of conversations."""
         another = copy(self)
         another.begin()
         return another

@@ -27,7 +27,7 @@ _decoder = msgspec.json.Decoder(_Request)
 class Passing:
     """Answer from the stable release, whole replies only; nothing is recorded.
 
-    Without a talk or a person, a request is charged to its key and address alone.
+    Without a conversation or a person, a request is charged to its key and address alone.
     """
 
     def __init__(self, parts: Parts) -> None:
