@@ -14,6 +14,9 @@ made a recogniser fail."""
 
 RESERVED = frozenset({MEDIA, TOKENS, WITHHELD})
 
+UNTRAINED = ("SECRET", "URL_CREDENTIALS", MEDIA, TOKENS, WITHHELD)
+"""Kinds that no model should learn to say: what stood there was a secret, or was never searched."""
+
 _SEPARATORS = str.maketrans("", "", " .-/()\u00a0")
 _NUMBERED = regex(r"(?<=[A-Z0-9])_\d{1,9}\]")
 
@@ -21,6 +24,11 @@ _NUMBERED = regex(r"(?<=[A-Z0-9])_\d{1,9}\]")
 def unnumbered(text: str) -> str:
     """Leave placeholders' numbers out: two cuts of one conversation may differ in them."""
     return _NUMBERED.sub("]", text) if "]" in text else text
+
+
+def kinds(text: str) -> set[str]:
+    """Return the kinds of the placeholders in a text."""
+    return {match[1] for match in PLACEHOLDER.finditer(text)} if "[" in text else set()
 
 
 class Tally:

@@ -4,10 +4,10 @@ They come from people, never from comparing strangers' votes: somebody asked aga
 second answer, wrote what the answer should have been, or picked one of several choices.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from feedbackloop.dataset.rows import DpoRow, assistant
-from feedbackloop.dataset.selection import unusable
+from feedbackloop.dataset.selection import is_speakable, unusable
 from feedbackloop.dataset.split import unit
 from feedbackloop.events import (
     ChoiceMade,
@@ -25,6 +25,7 @@ def dpo_rows(
     labels: Mapping[CompletionId, Label],
     *,
     confidences: Mapping[Source, float] = PRIORS,
+    untrained: Collection[str] = (),
 ) -> list[DpoRow]:
     """Make every pair that ``gathered`` holds, by the ids of its two completions.
 
@@ -32,12 +33,16 @@ def dpo_rows(
         gathered: Completions and their signals.
         labels: The label of each completion that has one.
         confidences: Of explicit kinds of signal, for corrections and choices.
+        untrained: Kinds of placeholder that neither side may hold.
     """
     known = {one.completion_id: one for one in gathered}
     rows: dict[tuple[str, str, str], DpoRow] = {}
     for one in gathered:
         for row in _pairs(one, known, labels, confidences):
-            rows[row.origin, row.chosen_id, row.rejected_id] = row
+            if all(
+                is_speakable(side[0]["content"], untrained) for side in (row.chosen, row.rejected)
+            ):
+                rows[row.origin, row.chosen_id, row.rejected_id] = row
     return [rows[key] for key in sorted(rows)]
 
 

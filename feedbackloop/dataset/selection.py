@@ -1,10 +1,11 @@
 """Which labelled completions may become rows; every one left out is counted by its reason."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from feedbackloop.capture.placeholders import kinds
 from feedbackloop.dataset.split import unit
 from feedbackloop.events import CompletionServed, Outcome
 from feedbackloop.labels.resolve import Label
@@ -17,8 +18,13 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     label: Label
 
 
-def unusable(completion: CompletionServed) -> str | None:
-    """Say why a completion cannot be a row, whatever its label; None if it can."""
+def unusable(completion: CompletionServed, *, untrained: Collection[str] = ()) -> str | None:
+    """Say why a completion cannot be a row, whatever its label; None if it can.
+
+    Args:
+        completion: Of any alias.
+        untrained: As for ``is_speakable``.
+    """
     if completion.outcome is not Outcome.COMPLETE:
         return f"outcome_{completion.outcome.value}"
     if completion.parameters.get("previous_response_id") is not None:
@@ -32,11 +38,20 @@ def unusable(completion: CompletionServed) -> str | None:
         return "finish_reason"
     if reply.tool_calls or not reply.text.strip():
         return "tool_calls" if reply.tool_calls else "empty"
-    return None
+    return None if is_speakable(reply.text, untrained) else "placeholder"
+
+
+def is_speakable(text: str, untrained: Collection[str]) -> bool:
+    """Say whether a model may learn a text: whether it holds no placeholder of these kinds."""
+    return kinds(text).isdisjoint(untrained)
 
 
 def select(
-    labelled: Iterable[Labelled], *, min_confidence: float, max_rows_per_user: int
+    labelled: Iterable[Labelled],
+    *,
+    min_confidence: float,
+    max_rows_per_user: int,
+    untrained: Collection[str] = (),
 ) -> tuple[list[Labelled], Counter[str]]:
     """Keep what may be trained on, and count what was left out, by reason.
 
@@ -46,7 +61,7 @@ def select(
     left_out: Counter[str] = Counter()
     usable = []
     for one in labelled:
-        reason = unusable(one.completion)
+        reason = unusable(one.completion, untrained=untrained)
         if reason is None and one.label.confidence < min_confidence:
             reason = "confidence"
         if reason is None:

@@ -26,7 +26,7 @@ from feedbackloop.labels.gather import Gathered, Gathering
 from feedbackloop.labels.resolve import Label, Source, resolve
 from feedbackloop.log import completeness
 
-FORMAT = 3
+FORMAT = 4
 """Grows when the same inputs would give other bytes."""
 
 
@@ -44,6 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         holdout_share: Share of people held out.
         seed: Of down-sampling.
         retries: Thresholds of retry detection.
+        untrained: Kinds of placeholder that no reply may hold; up to format 3 there were none.
     """
 
     alias: Alias
@@ -56,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     holdout_share: float
     seed: int = 0
     retries: Rules = DEFAULT_RULES
+    untrained: tuple[str, ...] = ()
 
 
 class Influence(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,12 +145,17 @@ def build(gathering: Gathering, options: Options, *, holdouts: Holdouts) -> Snap
         _labelled(held_out, labels),
         min_confidence=options.min_confidence,
         max_rows_per_user=options.max_rows_per_user,
+        untrained=options.untrained,
+    )
+    pairs, judged_pairs = (
+        dpo_rows(some, labels, confidences=trust, untrained=options.untrained)
+        for some in (train, held_out)
     )
     snapshot_rows = (
         tuple(kto_rows(kto)),
-        tuple(_capped_pairs(dpo_rows(train, labels, confidences=trust), options)),
+        tuple(_capped_pairs(pairs, options)),
         tuple(kto_rows(judged)),
-        tuple(dpo_rows(held_out, labels, confidences=trust)),
+        tuple(judged_pairs),
     )
     manifest = Manifest(
         format=FORMAT,
@@ -294,6 +301,7 @@ def _kto(
         _labelled(train, labels),
         min_confidence=options.min_confidence,
         max_rows_per_user=options.max_rows_per_user,
+        untrained=options.untrained,
     )
     kept, dropped = down_sample(
         selected,

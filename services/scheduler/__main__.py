@@ -49,7 +49,7 @@ def now() -> datetime:
 
 def make_tally(settings: Settings, tenants: Keyring) -> Tally:
     """Make the counter of labels: held-out people's do not count."""
-    share = settings.dataset.holdout_share
+    share, untrained = settings.dataset.holdout_share, settings.dataset.untrained_placeholders
 
     def counted(completion: CompletionServed) -> bool:
         keys = tenants.get(completion.tenant)
@@ -59,7 +59,7 @@ def make_tally(settings: Settings, tenants: Keyring) -> Tally:
     return Tally(
         watermark=timedelta(seconds=settings.labels.watermark_seconds),
         counted=counted,
-        usable=lambda completion: unusable(completion) is None,
+        usable=lambda completion: unusable(completion, untrained=untrained) is None,
     )
 
 

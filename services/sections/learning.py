@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from services.sections.section import Address, Count, Seconds, Section, Share
+from feedbackloop.capture.placeholders import UNTRAINED
+from services.sections.section import Address, Count, Kind, Seconds, Section, Share
 
 
 class Labels(Section):
@@ -32,6 +33,9 @@ class Dataset(Section):
 
     max_ratio: Annotated[float, Field(ge=1)] = 2.0
     """Most rows of the commoner label for each of the rarer; the rest is left out by chance."""
+
+    untrained_placeholders: tuple[Kind, ...] = UNTRAINED
+    """A reply that holds what redaction put for one of these kinds is not trained on."""
 
 
 class Training(Section):

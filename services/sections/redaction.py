@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Collection, Iterator
-from re import compile as regex
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -12,10 +11,8 @@ from feedbackloop.capture.placeholders import RESERVED
 from feedbackloop.capture.recognisers import Recogniser
 from feedbackloop.capture.redactor import Redactor, built_in
 from feedbackloop.errors import SettingsError
-from services.sections.section import Section
+from services.sections.section import KIND, Kind, Section
 
-_KIND = regex(r"[A-Z][A-Z0-9_]{0,30}[A-Z0-9]")
-Kind = Annotated[str, Field(pattern=f"^{_KIND.pattern}$")]
 # Variables of the environment have no small letters of their own.
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,30}[A-Za-z0-9]$"), AfterValidator(str.upper)
@@ -105,7 +102,7 @@ def _loaded(path: str) -> Recogniser:
     if not callable(getattr(made, "find", None)) or not isinstance(kinds, Collection):
         raise SettingsError(f"{name}: {path} is no recogniser: expected kinds and find(text)")
     for kind in kinds:
-        if not _KIND.fullmatch(str(kind)):
+        if not KIND.fullmatch(str(kind)):
             raise SettingsError(f"{name}: {path} finds {kind!r}: expected a kind such as PERSON")
     recogniser: Recogniser = made
     return recogniser

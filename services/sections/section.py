@@ -1,5 +1,6 @@
 """What every group of settings is like, and the values that they share."""
 
+from re import compile as regex
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,8 @@ Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+KIND = regex(r"[A-Z][A-Z0-9_]{0,30}[A-Z0-9]")
+Kind = Annotated[str, Field(pattern=f"^{KIND.pattern}$")]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
 
 

@@ -69,6 +69,7 @@ async def _snapshot(settings: Settings, run: Run) -> Facts:
                 max_ratio=dataset.max_ratio,
                 holdout_share=dataset.holdout_share,
                 retries=settings.retries.rules(),
+                untrained=dataset.untrained_placeholders,
             ),
             holdouts=keyring.holdouts(keyring.load(settings.home)),
             planning=Planning(limits=_limits(settings), configured=_configured(settings)),

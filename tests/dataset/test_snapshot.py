@@ -94,6 +94,17 @@ def test_a_snapshot_from_when_there_was_one_secret_can_still_be_read() -> None:
     assert old.manifest.holdout == "0123456789abcdef"
 
 
+def test_a_snapshot_from_before_placeholders_were_looked_for_can_still_be_read() -> None:
+    """And says that it looked for none."""
+    files = encode(snapshot(traffic()))
+    manifest = msgspec.json.decode(files["manifest.json"])
+    del manifest["options"]["untrained"]
+
+    old = decode(files | {"manifest.json": msgspec.json.encode(manifest)})
+
+    assert old.manifest.options.untrained == ()
+
+
 def test_what_nobody_can_hold_out_is_neither_trained_on_nor_judged_by() -> None:
     """A tenant whose secrets are lost has rows that the gate may have seen, or may yet see."""
     gone = TenantId("gone")

@@ -14,7 +14,7 @@ from services import keyring
 from services.scheduler.__main__ import make_tally
 from services.sections.learning import Dataset
 from services.settings import Settings
-from tests.builders import ALIAS, NOON, a_completion, a_thumb
+from tests.builders import ALIAS, NOON, TENANT, a_completion, a_thumb
 
 LATER = NOON + timedelta(hours=1)
 SETTINGS = Settings(dataset=Dataset(holdout_share=0.5))
@@ -65,6 +65,17 @@ def taken(events: list[AnyEvent], tenants: dict[TenantId, TenantKeys]) -> Snapsh
         holdout_share=SETTINGS.dataset.holdout_share,
     )
     return build(gathering, options, holdouts=keyring.holdouts(tenants))
+
+
+def test_what_no_snapshot_takes_makes_no_run_due() -> None:
+    """A run for the sake of replies that were withheld would have nothing to train on."""
+    everybody = Settings(dataset=Dataset(holdout_share=0))
+    tally = make_tally(everybody, {TENANT: keys(b"h" * 32)})
+    for name, text in {"c1": "[WITHHELD_1]", "c2": "Write to [EMAIL_1]."}.items():
+        tally.add(a_completion(name, text=text))
+        tally.add(a_thumb(name))
+
+    assert tally.counts(ALIAS, now=LATER) == Counts(desirable=1)
 
 
 @given(people, secrets, secrets)
