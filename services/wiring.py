@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from feedbackloop.capture.redactor import Redactor
 from feedbackloop.dataset.port import Snapshots
+from feedbackloop.errors import SettingsError
 from feedbackloop.evaluation.port import Evaluator
 from feedbackloop.evaluation.suite import Problem, Suite
 from feedbackloop.events import RunId
@@ -336,6 +338,32 @@ def read_adapter(folder: Path) -> "AdapterFacts":
     from feedbackloop.training.safetensors import read_adapter as read
 
     return read(folder)
+
+
+def open_redactor(settings: Settings) -> Redactor | None:
+    """Build what removes personal data; None if nothing is removed.
+
+    Raises:
+        SettingsError: If a pattern, a recogniser or a kind cannot be used; it says which.
+    """
+    redaction = settings.redaction
+    if not redaction.enabled or not redaction.presidio.models:
+        return redaction.redactor()
+    # Where torch is installed it would take memory on vLLM's GPU.
+    os.environ.setdefault("PRESIDIO_DEVICE", "cpu")
+    name = "FEEDBACKLOOP_REDACTION__PRESIDIO"
+    try:
+        from feedbackloop.capture.presidio import PresidioRecogniser
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{name}: pip install 'feedbackloop[presidio]': {error}") from error
+    chosen = redaction.presidio
+    try:
+        presidio = PresidioRecogniser(
+            chosen.models, entities=chosen.entities, min_score=chosen.min_score
+        )
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from error
+    return redaction.redactor(beside=[presidio])
 
 
 def open_releases(settings: Settings) -> Releases:

@@ -2,5 +2,5 @@
 
 In: bytes of requests, replies and feedback calls.
 Out: completions, signals, implied retries.
-Edges: none.
+Edges: presidio.
 """

@@ -13,6 +13,7 @@ from feedbackloop.capture.planting import HALVES, Text, parsed, planted
 from feedbackloop.capture.recall import Counted, Report, score
 from feedbackloop.capture.redactor import Redactor
 from feedbackloop.errors import SettingsError
+from services import wiring
 from services.cli.output import REFUSED, Json, emit, explained, out, table
 from services.settings import load
 
@@ -74,7 +75,7 @@ def plant(
 
 
 def _redactor() -> Redactor:
-    redactor = load().redaction.redactor()
+    redactor = wiring.open_redactor(load())
     if redactor is None:
         raise SettingsError("FEEDBACKLOOP_REDACTION__ENABLED is false: nothing would be removed")
     return redactor

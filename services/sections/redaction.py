@@ -1,7 +1,7 @@
 """What is removed from what people write before it leaves the pod."""
 
 import importlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -11,12 +11,13 @@ from feedbackloop.capture.placeholders import RESERVED
 from feedbackloop.capture.recognisers import Recogniser
 from feedbackloop.capture.redactor import Redactor, built_in
 from feedbackloop.errors import SettingsError
-from services.sections.section import KIND, Kind, Section
+from services.sections.section import KIND, Kind, Section, Share
 
 # Variables of the environment have no small letters of their own.
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,30}[A-Za-z0-9]$"), AfterValidator(str.upper)
 ]
+Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}$"), AfterValidator(str.lower)]
 
 
 class PatternSettings(Section):
@@ -30,6 +31,19 @@ class PatternSettings(Section):
 
     context: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Words of which one must stand within 60 characters before; empty to find it anywhere."""
+
+
+class PresidioSettings(Section):
+    """Presidio, which finds names of people and places; it needs the extra of that name."""
+
+    models: dict[Language, str] = Field(default={})
+    """spaCy's pipeline of each language, as ``{"en": "en_core_web_lg"}``; empty for no Presidio."""
+
+    entities: tuple[Kind, ...] = ("PERSON", "LOCATION")
+    """What it looks for, by its own names."""
+
+    min_score: Share = 0.5
+    """Least score of what it finds."""
 
 
 class Redaction(Section):
@@ -50,15 +64,20 @@ class Redaction(Section):
     recognisers: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...] = ()
     """Recognisers of your own, as ``package.module:Class``; each is made without arguments."""
 
-    def redactor(self) -> Redactor | None:
+    presidio: PresidioSettings = PresidioSettings()
+
+    def redactor(self, beside: Iterable[Recogniser] = ()) -> Redactor | None:
         """Build what removes; None if nothing is removed.
+
+        Args:
+            beside: Recognisers that other sections or packages made.
 
         Raises:
             SettingsError: If a pattern, a recogniser or a kind cannot be used; it says which.
         """
         if not self.enabled:
             return None
-        recognisers = (*built_in(), *self._own_patterns(), *map(_loaded, self.recognisers))
+        recognisers = (*built_in(), *self._own_patterns(), *map(_loaded, self.recognisers), *beside)
         known = {kind for one in recognisers for kind in one.kinds}
         self._check(known)
         return Redactor(

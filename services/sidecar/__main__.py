@@ -189,7 +189,7 @@ def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> F
     event_log = wiring.open_log(settings, partition=name)
     attribution = Attribution(rules=settings.retries.rules())
     letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
-    redacting = Redacting(settings.redaction.redactor())
+    redacting = Redacting(wiring.open_redactor(settings))
     translator = Translator(
         keyring,
         attribution,

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from feedbackloop.capture.placeholders import Numbers
 from feedbackloop.capture.recognisers import Found
 from feedbackloop.errors import SettingsError
+from services import wiring
 from services.settings import load
 
 MAIL = "jane@example.org"
@@ -87,6 +89,41 @@ def test_a_teams_pattern_and_recogniser_are_used(monkeypatch: pytest.MonkeyPatch
     )
 
     assert redacted(f"Jane Roe, C-123456, {MAIL}") == "[PERSON_1], [CUSTOMER_1], [EMAIL_1]"
+
+
+ABSENT = find_spec("presidio_analyzer") is None
+ENTITIES = ["US_ITIN"]
+
+
+def test_presidio_is_asked_for_by_its_pipelines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one nothing of it is imported, and without the extra the start says what to do."""
+    choose(monkeypatch, presidio__entities=ENTITIES)
+    without = wiring.open_redactor(load())
+    choose(monkeypatch, presidio__models={"en": "" if ABSENT else "no_such"})
+    says = r"PRESIDIO: pip install 'feedbackloop\[presidio\]'" if ABSENT else "PRESIDIO: no spaCy"
+
+    with pytest.raises(SettingsError, match=says):
+        wiring.open_redactor(load())
+
+    assert without is not None
+
+
+@pytest.mark.presidio
+def test_presidio_is_built_from_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kinds are kinds like ours, which `redaction.kinds` may choose from."""
+    pytest.importorskip("presidio_analyzer", reason="pip install 'feedbackloop[presidio]'")
+    choose(
+        monkeypatch,
+        presidio__models__EN="",
+        presidio__entities=ENTITIES,
+        presidio__min_score="0.3",
+        kinds=ENTITIES,
+    )
+
+    redactor = wiring.open_redactor(load())
+
+    assert redactor is not None
+    assert redactor.text(f"912-80-3456 {MAIL}", Numbers()) == f"[US_ITIN_1] {MAIL}"
 
 
 def test_a_pattern_can_be_given_by_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
