@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,15 +14,7 @@ from feedbackloop.log.port import Offset
 from services.archiver.archivist import Archivist
 from services.archiver.survey import mend, survey
 from tests.builders import NOON, a_completion
-from tests.services.archiver.world import (
-    ROTATE_SECONDS,
-    FlakyStore,
-    FullArchive,
-    P,
-    World,
-    advance,
-    through,
-)
+from tests.services.archiver.world import ROTATE_SECONDS, FlakyStore, P, World, advance, through
 
 SIGNED = ("ann", "it was agreed", NOON)
 
@@ -160,26 +151,6 @@ async def test_a_log_that_is_away_is_waited_for() -> None:
     await through(archivist)
 
     assert await world.events() == events
-
-
-async def test_what_failed_and_was_dropped_is_said() -> None:
-    """The entries are read again, and the reason would be gone; what was said is nobody's here."""
-    world = World()
-    await world.served(3)
-    archivist = world.archivist(archive=FullArchive(world.store, topic="events", window_entries=9))
-    await archivist.step()
-
-    with structlog.testing.capture_logs() as lines:
-        await archivist.drop()
-
-    assert lines == [
-        {
-            "event": "archive_draft_failed",
-            "partition": P,
-            "error": "MemoryError",
-            "log_level": "warning",
-        }
-    ]
 
 
 async def stopped(archivist: Archivist) -> Break | None:
