@@ -1,7 +1,7 @@
 """What makes the search cheaper leaves what it finds as it is."""
 
 from collections.abc import Iterator, Sequence
-from re import _parser  # type: ignore[attr-defined]  # the only way to ask how short a match can be
+from re import _parser  # the only way to ask how short a match can be
 
 import pytest
 
