@@ -1,13 +1,13 @@
 """Numbers by which states know people, with letters in them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from re import IGNORECASE
 from re import compile as regex
 from typing import NamedTuple
 
 from feedbackloop.capture.checksums import is_date
 from feedbackloop.capture.national import is_cn_id
-from feedbackloop.capture.recognisers import ALONE_AFTER, Context, Found, joins, plain
+from feedbackloop.capture.recognisers import ALONE_AFTER, AtDigits, Context, Found, joins
 
 _DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _HETU_SIGNS = "0123456789ABCDEFHJKLMNPRSTUVWXY"
@@ -144,8 +144,7 @@ _CODES = (
 )
 _LETTERED = [one for one in _CODES if one.pattern[1].isalpha()]
 _NUMBERED = [one for one in _CODES if not one.pattern[1].isalpha()]
-# It begins with a digit, not with a look around it: the search skips all else at once. What comes
-# after tells most numbers from the digits of any code before each code is tried.
+# What comes after tells most numbers from the digits of any code before each code is tried.
 _FIRST_DIGIT = regex(
     r"[0-9](?=[0-9]{5}|[0-9]?\.[0-9]{3}\.|[0-9][A-Za-z][0-9]{2}[A-Za-z]|[0-9]{3}[A-Za-z]"
     r"|[0-9] ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]| ?[0-9]{2} ?[0-9]{2} ?2[ABab])"
@@ -170,22 +169,18 @@ def _together(codes: list[_Code]) -> Callable[[str, int], Iterator[tuple[_Code, 
     return at
 
 
-class CodeRecogniser:
+class CodeRecogniser(AtDigits):
     """Finds national numbers that have letters."""
 
     kinds = frozenset(one.kind for one in _CODES)
-    needs_digit = True
 
     def __init__(self) -> None:
         self._lettered = _together(_LETTERED)
         self._numbered = _together(_NUMBERED)
 
-    def find(self, text: str) -> Iterator[Found]:
-        """Say which codes stand where; small letters count too."""
-        text = plain(text)
-        for match in _FIRST_DIGIT.finditer(text):
-            place = match.start()
-            if text[place - 1 : place].isdigit():
+    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+        for place in places:
+            if _FIRST_DIGIT.match(text, place) is None:
                 continue
             if not joins(text, place - 1):
                 yield from self._valid(text, self._numbered(text, place))

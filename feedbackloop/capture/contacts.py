@@ -1,12 +1,20 @@
 """Where people and their machines are reached: e-mail, telephone, IP and MAC addresses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from re import IGNORECASE
 from re import compile as regex
 
 from feedbackloop.capture.digits import Number
-from feedbackloop.capture.recognisers import ALONE_AFTER, ALONE_BEFORE, Context, Found, joins, plain
+from feedbackloop.capture.recognisers import (
+    ALONE_AFTER,
+    ALONE_BEFORE,
+    AtDigits,
+    Context,
+    Found,
+    joins,
+    plain,
+)
 
 _LOCAL_SIGNS = frozenset(".!#$%&'*+/=?^_{|}~-")
 _LOCAL_LONGEST = 64
@@ -89,10 +97,7 @@ _CALL = Context(
     r"|komórk\w*|zadzwo\w*|numer|ring|телефон\w*|звон\w*|позвон\w*|номер\w*|мобильн\w*",
     glued="电话|手机|電話|携帯|전화|फोन|هاتف|جوال",
 )
-# It begins with one of two signs, so that the search skips all else at once.
-_INTERNATIONAL = regex(
-    r"[+0](?:(?<=\+)|(?<=\b0)0)[1-9][0-9]{0,3}(?:[ .\-/]{0,2}\(?[0-9]{1,6}\)?){1,8}"
-)
+_INTERNATIONAL = regex(r"(?:\+|\b00)[1-9][0-9]{0,3}(?:[ .\-/]{0,2}\(?[0-9]{1,6}\)?){1,8}")
 _LAST_GROUP = regex(r"[ .\-/(]+[0-9]+\)?$")
 _PARENTHESES = regex(
     r"\(0?[1-9][0-9]{1,4}\)[ \-]?[0-9]{2,5}(?:[ .\-/][0-9]{2,5}){0,3}" + ALONE_AFTER
@@ -113,29 +118,34 @@ _E164 = range(8, 16)  # digits, the country's code included
 _NATIONAL = range(8, 12)  # digits with the trunk's 0
 
 
-class PhoneRecogniser:
+class PhoneRecogniser(AtDigits):
     """Finds telephone numbers: international ones, and national ones by form or context."""
 
     kinds = frozenset({"PHONE"})
-    needs_digit = True
 
-    def find(self, text: str) -> Iterator[Found]:
-        """Say where numbers stand."""
-        text = plain(text)
-        if "+" in text or "00" in text:
-            yield from self._international(text)
+    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+        yield from self._international(text, places)
         if "(" in text:
             for match in _PARENTHESES.finditer(text):
                 if _digits(match.group()) in _NATIONAL:
                     yield Found(*match.span(), "PHONE")
-        if "0" in text:
-            for match in _TRUNK.finditer(text):
-                if self._is_national(text, *match.span()):
-                    yield Found(*match.span(), "PHONE")
+        for place in places:
+            trunk = _TRUNK.match(text, place) if text[place] == "0" else None
+            if trunk is not None and self._is_national(text, *trunk.span()):
+                yield Found(*trunk.span(), "PHONE")
 
-    def _international(self, text: str) -> Iterator[Found]:
-        for match in _INTERNATIONAL.finditer(text):
-            end = _international_end(text, match.start(), match.end())
+    def _international(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+        done = 0
+        for place in places:
+            match = None
+            if text[place - 1 : place] == "+" and place > done:
+                match = _INTERNATIONAL.match(text, place - 1)
+            if match is None and text[place] == "0" and place >= done:
+                match = _INTERNATIONAL.match(text, place)
+            if match is None:
+                continue
+            done = match.end()
+            end = _international_end(text, match.start(), done)
             if end is not None:
                 yield Found(match.start(), end, "PHONE")
 
@@ -229,7 +239,7 @@ class AddressRecogniser:
     def find(self, text: str) -> Iterator[Found]:
         """Say where addresses stand."""
         text = plain(text)
-        if text.count(".") >= _DOTS:
+        if text.count(".") >= _DOTS and any(map(text.__contains__, "0123456789")):
             yield from _ipv4(text)
         colons = text.count(":")
         if colons >= _COLONS:

@@ -41,7 +41,11 @@ PREFIXED = {
 """A word that has to be in the text, and the form of the secret that begins with it."""
 
 _PATTERNS = {sign: regex(rf"(?<![A-Za-z0-9]){form}{_END}") for sign, form in PREFIXED.items()}
-SHORTEST_PREFIXED = 15  # characters without a space: of xoxb-
+SIGNS = (
+    *((mark, tuple(sign for sign in PREFIXED if mark in sign)) for mark in "-_"),
+    *((sign, (sign,)) for sign in PREFIXED if "-" not in sign and "_" not in sign),
+)
+"""Most texts have neither dash nor underscore, and need not be searched for words that have."""
 _PEM_BEGIN = "-----BEGIN "
 _PEM = regex(r"-----BEGIN ([A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----")
 _PEM_BODY = regex(r"[A-Za-z0-9+/=\s\\:,.-]{0,20000}")
@@ -82,10 +86,11 @@ class SecretRecogniser:
 
     def find(self, text: str) -> Iterator[Found]:
         """Say where secrets stand."""
-        if max(map(len, text.split()), default=0) >= SHORTEST_PREFIXED:
-            for sign, pattern in _PATTERNS.items():
-                if sign in text:
-                    yield from matches(pattern, text, "SECRET")
+        for mark, signs in SIGNS:
+            if mark in text:
+                for sign in signs:
+                    if sign in text:
+                        yield from matches(_PATTERNS[sign], text, "SECRET")
         if _PEM_BEGIN in text:
             for match in _PEM.finditer(text):
                 yield Found(match.start(), _pem_end(text, match), "SECRET")
@@ -113,7 +118,7 @@ def _assigned(text: str) -> Iterator[Found]:
     small = text.lower()
     if len(small) != len(text):  # in few scripts a small letter is two
         small = text
-    if small.isascii() and not any(stem in small for stem in STEMS):
+    if small.isascii() and not any(map(small.__contains__, STEMS)):
         return
     for name in (*PASSWORDS, *KEYS):
         at = small.find(name)

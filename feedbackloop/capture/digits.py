@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from re import compile as regex
 from typing import NamedTuple
 
-from feedbackloop.capture.recognisers import Context, Found, joins, plain
+from feedbackloop.capture.recognisers import AtDigits, Context, Found, joins
 
 _RUN = regex(r"[0-9]+(?:[ .\-/][0-9]+)*")
 _GROUP = regex(r"[0-9]+")
@@ -37,10 +37,8 @@ class Number(NamedTuple):
     context: Context | None = None
 
 
-class DigitRecogniser:
+class DigitRecogniser(AtDigits):
     """Finds numbers of known shapes."""
-
-    needs_digit = True
 
     def __init__(self, numbers: Sequence[Number]) -> None:
         self.kinds = frozenset(one.kind for one in numbers)
@@ -51,12 +49,15 @@ class DigitRecogniser:
                 known.append((one, shape in one.loose))
         self._longest = max(map(len, self._by_shape))
 
-    def find(self, text: str) -> Iterator[Found]:
-        """Say which numbers stand where."""
-        text = plain(text)
-        for match in _RUN.finditer(text):
-            if match.end() - match.start() >= _LEAST:
-                yield from self._run(text, match.start(), match.end())
+    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+        end = 0
+        for start in places:
+            match = None if start < end else _RUN.match(text, start)
+            if match is None:
+                continue
+            end = match.end()
+            if end - start >= _LEAST:
+                yield from self._run(text, start, end)
 
     def _run(self, text: str, start: int, end: int) -> Iterator[Found]:
         shape = text[start:end].translate(_SHAPE)

@@ -1,12 +1,12 @@
 """Payment cards, bank accounts and addresses of coins."""
 
-from collections.abc import Iterator
-from re import IGNORECASE
+from collections.abc import Iterator, Sequence
+from re import IGNORECASE, Match
 from re import compile as regex
 
 from feedbackloop.capture.checksums import base58, bech32, luhn, mod_97
 from feedbackloop.capture.digits import Number
-from feedbackloop.capture.recognisers import ALONE_AFTER, ALONE_BEFORE, Found, joins, plain
+from feedbackloop.capture.recognisers import ALONE_AFTER, ALONE_BEFORE, AtDigits, Found, joins
 
 _COUNTRIES = (
     "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22"
@@ -19,12 +19,12 @@ _COUNTRIES = (
 _LENGTHS = {one[:2]: int(one[2:]) for one in _COUNTRIES.split()}
 """Of each country's IBAN, in characters (SWIFT's registry)."""
 
-# These begin with a digit, not with a look around it: the search skips all else at once.
 _IBAN_DIGITS = regex(r"[0-9]{2}(?=[ A-Za-z0-9-]{11})")
 _IBAN_BODY = regex(r"[A-Z0-9]+(?:[ -][A-Z0-9]+)*", IGNORECASE)
 _IBAN_LONGEST = 34 + 16  # with separators
 _HEX_COIN = regex(ALONE_BEFORE + r"0x[0-9a-fA-F]{40}" + ALONE_AFTER)
 _BECH32_COIN = regex(ALONE_BEFORE + r"bc1[02-9ac-hj-np-z]{11,71}" + ALONE_AFTER, IGNORECASE)
+_COIN_SHORTEST = 14
 _BASE58_COIN = regex(r"[13][1-9A-HJ-NP-Za-km-z]{25,33}" + ALONE_AFTER)
 
 _ISSUERS = {
@@ -70,39 +70,47 @@ CARD = Number(
 )
 
 
-class IbanRecogniser:
+class IbanRecogniser(AtDigits):
     """Finds bank accounts: the country's length, and the remainder by 97 (ISO 13616)."""
 
     kinds = frozenset({"IBAN"})
-    needs_digit = True
 
-    def find(self, text: str) -> Iterator[Found]:
-        """Say where accounts stand, in blocks of four or not."""
-        text = plain(text)
-        for match in _IBAN_DIGITS.finditer(text):
-            start = match.start() - 2
-            end = None if joins(text, start - 1) else _iban_end(text, start)
+    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+        for place in places:
+            start = place - 2
+            if start < 0 or joins(text, start - 1) or not _IBAN_DIGITS.match(text, place):
+                continue
+            end = _iban_end(text, start)
             if end is not None:
                 yield Found(start, end, "IBAN")
 
 
-class CoinRecogniser:
+class CoinRecogniser(AtDigits):
     """Finds addresses of Bitcoin by their check sums, and of Ethereum by their form."""
 
     kinds = frozenset({"COIN_ADDRESS"})
-    needs_digit = True
 
-    def find(self, text: str) -> Iterator[Found]:
-        """Say where addresses stand."""
-        if "0x" in text:
-            yield from (Found(*m.span(), "COIN_ADDRESS") for m in _HEX_COIN.finditer(text))
-        if "bc1" in text or "BC1" in text:
-            for match in _BECH32_COIN.finditer(text):
-                if bech32(match.group()):
-                    yield Found(*match.span(), "COIN_ADDRESS")
-        for match in _BASE58_COIN.finditer(text):
-            if not joins(text, match.start() - 1) and base58(match.group()):
+    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+        if len(text) < _COIN_SHORTEST:
+            return
+        for place in places:
+            match = _coin(text, place)
+            if match is not None:
                 yield Found(*match.span(), "COIN_ADDRESS")
+
+
+def _coin(text: str, place: int) -> Match[str] | None:
+    """Match an address at its first digit."""
+    if text[place] == "0":
+        return _HEX_COIN.match(text, place)
+    if text[place] == "1" and text[place - 2 : place] in ("bc", "BC", "Bc", "bC"):
+        match = _BECH32_COIN.match(text, place - 2)
+        if match is not None and bech32(match.group()):
+            return match
+    if text[place] not in "13" or joins(text, place - 1):
+        return None
+    match = _BASE58_COIN.match(text, place)
+    return match if match is not None and base58(match.group()) else None
 
 
 def _iban_end(text: str, start: int) -> int | None:

@@ -1,6 +1,7 @@
 """What finds personal data in a text, and what several finds come to."""
 
-from collections.abc import Collection, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from re import Pattern
 from re import compile as regex
 from typing import NamedTuple, Protocol
@@ -11,6 +12,7 @@ ALONE_BEFORE, ALONE_AFTER = rf"(?<!{_WORD})", rf"(?!{_WORD})"
 """No word goes on here. Scripts without spaces (from U+2E80 on) do not count: in them a number
 stands right beside the word before it."""
 
+_DIGITS = regex(r"[0-9]+")
 _UNSPACED = "\u2e80"
 _BEFORE, _AFTER = 60, 25  # characters in which a word must stand to say what a number is
 
@@ -39,8 +41,7 @@ class Recogniser(Protocol):
     """Finds personal data of some kinds.
 
     An implementation promises that the same text always gives the same answer, and that it keeps
-    nothing of it. It is called on one thread. If it raises, the text is withheld as a whole. One
-    that says ``needs_digit = True`` is not asked about texts without any digit, of any script.
+    nothing of it. It is called on one thread. If it raises, the text is withheld as a whole.
     """
 
     @property
@@ -51,6 +52,32 @@ class Recogniser(Protocol):
     def find(self, text: str) -> Iterable[Found]:
         """Say what stands where, in any order; finds may overlap."""
         ...
+
+
+class AtDigits(ABC):
+    """Finds what begins with digits, or just before some: a text is searched for these once."""
+
+    def find(self, text: str) -> Iterator[Found]:
+        """Say what stands where."""
+        text = plain(text)
+        return self.at(text, first_digits(text))
+
+    @abstractmethod
+    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+        """Say what stands at places.
+
+        Args:
+            text: With ASCII's digits; see ``plain``.
+            places: Where there is a digit and none before it, in order.
+        """
+
+
+def first_digits(text: str) -> list[int]:
+    """Return where digits begin in a text that has ASCII's alone."""
+    # Ten looks for one sign each cost less than one look for ten.
+    if not any(map(text.__contains__, "0123456789")):
+        return []
+    return [match.start() for match in _DIGITS.finditer(text)]
 
 
 class Context:

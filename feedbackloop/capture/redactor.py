@@ -19,12 +19,18 @@ from feedbackloop.capture.digits import DigitRecogniser
 from feedbackloop.capture.national import NATIONAL
 from feedbackloop.capture.payments import CARD, CoinRecogniser, IbanRecogniser
 from feedbackloop.capture.placeholders import MEDIA, PLACEHOLDER, TOKENS, WITHHELD, Numbers
-from feedbackloop.capture.recognisers import Found, Recogniser, merged
+from feedbackloop.capture.recognisers import (
+    AtDigits,
+    Found,
+    Recogniser,
+    first_digits,
+    merged,
+    plain,
+)
 from feedbackloop.capture.searched import Searched
 from feedbackloop.events import JsonObject
 
 _SHORTEST = 6  # characters in which anything is found
-_DIGIT = regex(r"\d")
 _NAME = regex(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,199}")
 _NAMES = frozenset({"role", "type", "id", "tool_call_id", "call_id", "status", "object", "model"})
 """Fields of OpenAI's messages whose values are names of things, and stay."""
@@ -69,9 +75,7 @@ class Redactor:
         keeps_media: bool = False,
     ) -> None:
         self._recognisers = [
-            (one, bool(getattr(one, "needs_digit", False)))
-            for one in recognisers
-            if kinds is None or not set(kinds).isdisjoint(one.kinds)
+            one for one in recognisers if kinds is None or not set(kinds).isdisjoint(one.kinds)
         ]
         self._kinds = None if kinds is None else frozenset(kinds)
         self._searched = Searched()
@@ -191,12 +195,14 @@ class Redactor:
 
     def _search(self, text: str, numbers: Numbers) -> list[Found] | None:
         found: list[Found] = []
-        has_digit = _DIGIT.search(text) is not None
-        for one, needs_digit in self._recognisers:
-            if needs_digit and not has_digit:
-                continue
+        digits = plain(text)
+        places = first_digits(digits)
+        for one in self._recognisers:
             try:
-                found += one.find(text)
+                if not isinstance(one, AtDigits):
+                    found += one.find(text)
+                elif places:
+                    found += one.at(digits, places)
             except Exception as error:  # noqa: BLE001  # anybody's code: the text is withheld
                 numbers.tally.failed[f"{type(one).__name__}: {type(error).__name__}"] += 1
                 return None
