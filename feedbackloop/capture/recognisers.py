@@ -123,7 +123,8 @@ def merged(found: Iterable[Found]) -> Iterator[Found]:
 
 def plain(text: str) -> str:
     """Write digits, dashes, spaces and signs of all scripts as ASCII has them, one for one."""
-    return text if text.isascii() else text.translate(_PLAIN)
+    # Most letters that ASCII lacks are none of these signs, and translating is slow.
+    return text if text.isascii() or _ODD.search(text) is None else text.translate(_PLAIN)
 
 
 def matches(pattern: Pattern[str], text: str, kind: str) -> Iterator[Found]:
@@ -140,3 +141,6 @@ _PLAIN = {
     **dict.fromkeys(range(0x2010, 0x2016), "-"),
     0x2212: "-",
 }
+# Python searches quickly for signs below U+10000 alone; above, some more are taken for one of them.
+_ABOVE = "\U00010000"
+_ODD = regex(f"[{''.join(one for one in map(chr, _PLAIN) if one < _ABOVE)}{_ABOVE}-\U0001ffff]")

@@ -1,6 +1,7 @@
 """What makes the search cheaper leaves what it finds as it is."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -33,6 +34,13 @@ class Counting:
 @given(st.text(alphabet="019 .-+(x\u0663\uff15\u00b2\u4e2d"))
 def test_digits_of_every_script_begin_where_they_do(text: str) -> None:
     assert first_digits(plain(text)) == [one.start() for one in re.finditer(r"\d+", text)]
+
+
+def test_digits_of_every_script_are_written_as_ascii_has_them() -> None:
+    digits = [one for one in map(chr, range(0x20000)) if one.isdecimal()]
+    assert len(digits) > 500
+    assert [one for one in digits if plain(f"é{one}") != f"é{unicodedata.decimal(one)}"] == []
+    assert plain("é\u2011\u00a0\uff0b") == "é- +"
 
 
 @pytest.mark.parametrize("half", HALVES)
