@@ -10,7 +10,6 @@ from pathlib import Path
 from feedbackloop.errors import SettingsError
 
 LOCK = "lock"
-_TRIES = 10
 _TRY_SECONDS = 0.05
 
 
@@ -21,13 +20,16 @@ class LocalDisk:
         self._folder = folder
         self._locked: int | None = None
 
-    def lock(self) -> None:
+    def lock(self, *, patience_seconds: float = 0.5) -> None:
         """Become the folder's one writer, and make the folder if need be.
+
+        Args:
+            patience_seconds: How long its owner may take to let go of it.
 
         Raises:
             SettingsError: If another process is it already.
         """
-        for _ in range(_TRIES):
+        for _ in range(max(1, round(patience_seconds / _TRY_SECONDS))):
             self._folder.mkdir(parents=True, exist_ok=True)
             if self.try_lock():
                 return
@@ -37,6 +39,10 @@ class LocalDisk:
         raise SettingsError(
             f"{self._folder} is written by process {owner}: give this one a name of its own"
         )
+
+    def locked(self) -> int:
+        """Return the handle that holds the lock, which duplicates hold as well; -1 if none does."""
+        return -1 if self._locked is None else self._locked
 
     def try_lock(self) -> bool:
         """Become the one writer of a folder that exists, if it has none."""

@@ -169,49 +169,12 @@ class SpoolGap(msgspec.Struct, frozen=True, kw_only=True):
     last_at: datetime
 
 
-class Spool(Protocol):
-    """Raw records of one process, on its own disk, on their way into the log.
-
-    Thread-safe, and never blocks its caller: one writer thread does the input and output.
-    Promises, held by ``tests/contracts/test_spool.py``:
-
-    - ``written`` with None means: on disk (``durable``) or in the page cache (otherwise), so
-      that a SIGKILL of this process cannot lose the record.
-    - Memory and disk are bounded. What does not fit is shed, records that are not ``durable``
-      first, and each shed range comes back from ``read`` as a ``SpoolGap``.
-    - After any crash ``read`` yields every frame that was reported written and not yet
-      released, in order, and invents none.
-    """
+class Outlet(Protocol):
+    """The half of a spool that is read, by its process or by a child of it. Thread-safe."""
 
     @property
     def producer(self) -> str:
         """Name the incarnation that writes now; every other one that wrote here is dead."""
-        ...
-
-    def offer(
-        self,
-        payload: bytes,
-        *,
-        durable: bool,
-        written: Callable[[Exception | None], None] | None = None,
-    ) -> None:
-        """Hand over a record and return at once.
-
-        Args:
-            payload: The record. Not copied: do not change it.
-            durable: True for what was promised to a client (votes): waits for ``fdatasync``.
-                False for completions: the page cache is enough.
-            written: Called once, on the writer thread, with None or with why it failed.
-        """
-        ...
-
-    def offer_all(
-        self,
-        payloads: Sequence[bytes],
-        *,
-        written: Callable[[Sequence[Exception | None]], None],
-    ) -> None:
-        """Hand over several records that are not durable; ``written`` has a word for each."""
         ...
 
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
@@ -240,6 +203,44 @@ class Spool(Protocol):
 
     def close(self) -> None:
         """Write and sync what is queued, then end the writer thread. Safe to call twice."""
+        ...
+
+
+class Spool(Outlet, Protocol):
+    """Raw records of one process, on its own disk, on their way into the log.
+
+    Thread-safe, and never blocks its caller: one writer thread does the input and output.
+    Promises, held by ``tests/contracts/test_spool.py``:
+
+    - ``written`` with None means: on disk (``durable``) or in the page cache (otherwise), so
+      that a SIGKILL of this process cannot lose the record.
+    - Memory and disk are bounded. What does not fit is shed, records that are not ``durable``
+      first, and each shed range comes back from ``read`` as a ``SpoolGap``.
+    - After any crash ``read`` yields every frame that was reported written and not yet
+      released, in order, and invents none.
+    """
+
+    def offer(
+        self,
+        payload: bytes,
+        *,
+        durable: bool,
+        written: Callable[[Exception | None], None] | None = None,
+    ) -> None:
+        """Hand over a record and return at once.
+
+        Args:
+            payload: The record. Not copied: do not change it.
+            durable: True for what was promised to a client (votes): waits for ``fdatasync``.
+                False for completions: the page cache is enough.
+            written: Called once, on the writer thread, with None or with why it failed.
+        """
+        ...
+
+    def offer_all(
+        self, payloads: Sequence[bytes], *, written: Callable[[Sequence[Exception | None]], None]
+    ) -> None:
+        """Hand over several records that are not durable; ``written`` has a word for each."""
         ...
 
 

@@ -9,15 +9,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 
 import msgspec
 
 from feedbackloop.errors import LogUnavailable
-from feedbackloop.log import killed, reader, recovery, segment
+from feedbackloop.log import killed, reader
+from feedbackloop.log.board import Bell, Board, NearBell
 from feedbackloop.log.disk import Disk
 from feedbackloop.log.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
 from feedbackloop.log.marks import Mark, Marks, NoMark, Unmarked
+from feedbackloop.log.outlet import SpoolOutlet, checkpoint
 from feedbackloop.log.port import Frame, SpoolGap
 from feedbackloop.log.reader import GapNote
 from feedbackloop.log.thread import Group, Pending, WriterThread
@@ -25,7 +26,6 @@ from feedbackloop.log.writer import Writer
 
 SEGMENT_BYTES = 16 * 2**20
 """Of a spool that has room enough."""
-_CHECKPOINT = "released"
 _UNMARKED = Unmarked()
 _RESERVE = 0.1  # of memory and disk, kept for what was promised to a client
 
@@ -50,6 +50,9 @@ class SpoolQueue:
 
     Nothing is written before ``start``, or ``work`` is called instead; but for what producers that
     died here had numbered and not written: ``marks`` say it, and it is declared at once.
+
+    With a ``far`` board and bell another process reads and releases: the half of this one that
+    does so is then not to be used.
     """
 
     def __init__(  # noqa: PLR0913  # one for each thing outside
@@ -61,6 +64,7 @@ class SpoolQueue:
         now_ns: Callable[[], int],
         marks: Marks = _UNMARKED,
         closed: Callable[[], None] = lambda: None,
+        far: tuple[Board, Bell] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.producer = producer
@@ -71,24 +75,25 @@ class SpoolQueue:
         self._now_ns = now_ns
         self._closed: Callable[[], None] | None = closed
         self._mutex = threading.Lock()
-        self._arrived = threading.Condition()
         self._seq = 0
         self._written = 0
         self._queued_bytes = 0
         self._shed: list[GapNote] = []
-        self._damaged: set[int] = set()
         self._shed_records: Counter[str] = Counter()
-        self._quarantined = 0
-        self._through = self._checkpoint = checkpoint(disk)
-        killed.declare(disk, marks, after=self._through, now_ns=now_ns)
+        through = checkpoint(disk)
+        killed.declare(disk, marks, after=through, now_ns=now_ns)
         self._writer = Writer(
             disk,
             producer=producer,
             segment_bytes=limits.segment_bytes,
             reserved=True,
-            after=self._through,
+            after=through,
         )
-        self._tail = self._synced = reader.end(disk)
+        self._is_far = far is not None
+        self._board, self._bell = far or (Board(), NearBell())
+        self._board.tail = self._board.synced = reader.end(disk)
+        self._outlet = SpoolOutlet(disk, producer=producer, board=self._board, bell=self._bell)
+        self._recounted = through
         self._disk_bytes = self._written_bytes()
         self._mark = self._marked(marks)
         name = f"spool-{producer[:8]}"
@@ -125,51 +130,32 @@ class SpoolQueue:
         self._offer(payloads, durable=False, written=written)
 
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
-        # What was released may be gone, and nobody asks for it.
-        start = max(after, self._through)
-        for one in reader.read(self._disk, after=start, through=self._tail, numbered=True):
-            if isinstance(one, SpoolGap) and one.reason == reader.DAMAGED:
-                self._damaged.add(one.position)
-            yield one
+        yield from self._outlet.read(after=after)
 
     def wait(self, *, after: int, timeout_seconds: float) -> bool:
-        with self._arrived:
-            return self._arrived.wait_for(lambda: self._tail > after, timeout_seconds)
+        return self._outlet.wait(after=after, timeout_seconds=timeout_seconds)
 
     def release(self, *, through: int) -> None:
-        self._through = max(self._through, through)
-        # A checkpoint that outlives what it stands for would hide what was lost behind it.
-        through = min(self._through, self._synced)
-        if through <= self._checkpoint:
-            return
-        _write_checkpoint(self._disk, through)
-        self._checkpoint = through
-        names = reader.segments(self._disk)
-        for name, following in pairwise(names):
-            if segment.base(following) > through and not _ends_by(self._disk, following, through):
-                break
-            self._drop(name, segment.base(following))
-        # Not under the mutex: nobody who offers may wait for a disk.
-        written = self._written_bytes()
-        with self._mutex:
-            self._disk_bytes = written + self._queued_bytes
+        self._outlet.release(through=through)
+        self._recount()
 
     def released(self) -> int:
-        return self._through
+        return self._outlet.released()
 
     def close(self) -> None:
         if self._closed is None:
             return
         self._thread.close()
-        with contextlib.suppress(OSError):
-            self.release(through=self._through)
+        if not self._is_far:
+            with contextlib.suppress(OSError):
+                self.release(through=self.released())
         if not self._shed and not self._queued_bytes:
             self._mark.remove()
         self._closed()
         self._closed = None
 
     def behind_bytes(self) -> int:
-        return max(0, self._tail - max(0, self._through))
+        return self._outlet.behind_bytes()
 
     def backlog_bytes(self) -> int:
         """Return how many bytes of segments were not yet freed."""
@@ -178,7 +164,7 @@ class SpoolQueue:
     def troubles(self) -> Mapping[tuple[str, str], int]:
         with self._mutex:
             shed = {("shed", reason): count for reason, count in self._shed_records.items()}
-        segments = {"suspect": self._writer.suspects, "quarantined": self._quarantined}
+        segments = {"suspect": self._writer.suspects, "quarantined": self._board.quarantined}
         return shed | {("segment", what): count for what, count in segments.items()}
 
     def _marked(self, marks: Marks) -> Mark:
@@ -189,16 +175,16 @@ class SpoolQueue:
             self.unmarked = str(error)
             return NoMark()
 
-    def _drop(self, name: str, end: int) -> None:
-        """Free a segment that was forwarded; a damaged one is kept for people to look at."""
-        base = segment.base(name)
-        damaged = {place for place in self._damaged if base <= place < end}
-        self._damaged -= damaged
-        if damaged:
-            recovery.quarantine(self._disk, name)
-            self._quarantined += 1
-        else:
-            self._disk.remove(name)
+    def _recount(self) -> None:
+        """Learn what the disk holds, once its reader has let go of some of it."""
+        through = self._board.checkpoint
+        if through <= self._recounted:
+            return
+        # Not under the mutex: nobody who offers may wait for a disk.
+        written = self._written_bytes()
+        with self._mutex:
+            self._disk_bytes = written + self._queued_bytes
+        self._recounted = through
 
     def _written_bytes(self) -> int:
         """Count what segments hold; of the one that is being written, not what it reserves."""
@@ -284,13 +270,12 @@ class SpoolQueue:
 
     def wrote(self, position: int) -> None:
         """Learn on the writer thread that everything up to ``position`` can be read."""
-        with self._arrived:
-            self._tail = max(self._tail, position)
-            self._arrived.notify_all()
+        self._board.tail = max(self._board.tail, position)
+        self._bell.ring()
 
     def synced(self, position: int) -> None:
         """Learn on the writer thread that everything up to ``position`` is on disk."""
-        self._synced = max(self._synced, position)
+        self._board.synced = max(self._board.synced, position)
         self.wrote(position)
 
     def refused(self, records: Sequence[Pending]) -> None:
@@ -315,6 +300,11 @@ class SpoolQueue:
 
     def notes(self, through: int | None) -> Sequence[Pending]:
         """Hand over what is known to be missing before record ``through``."""
+        if through is None and self._is_far:
+            # Between two writes, so that nothing is counted twice. What is removed meanwhile
+            # cannot be measured: next time.
+            with contextlib.suppress(OSError):
+                self._recount()
         if not self._shed:
             return ()
         with self._mutex:
@@ -331,36 +321,3 @@ class SpoolQueue:
             )
             for note in due
         ]
-
-
-def _ends_by(disk: Disk, following: str, through: int) -> bool:
-    """Say whether the segment before ``following`` holds nothing past ``through``."""
-    head = segment.decode(disk.read(following, 0, segment.HEADER_BYTES))
-    return head is not None and head.previous <= through
-
-
-def behind_bytes(disk: Disk) -> int:
-    """Say how far the reader of a spool is behind its writer; takes no lock, and never waits."""
-    return max(0, reader.end(disk) - max(0, checkpoint(disk)))
-
-
-def checkpoint(disk: Disk) -> int:
-    """Return the position through which everything was forwarded, -1 at first."""
-    if _CHECKPOINT not in disk.names():
-        return -1
-    raw = disk.read(_CHECKPOINT, 0, 32)
-    # Damaged, it is worth nothing: what is forwarded twice is counted once.
-    return int(raw) if raw.strip().lstrip(b"-").isdigit() else -1
-
-
-def _write_checkpoint(disk: Disk, through: int) -> None:
-    unfinished = _CHECKPOINT + ".tmp"
-    disk.remove(unfinished)
-    handle = disk.create(unfinished)
-    try:
-        disk.write(handle, str(through).encode(), 0)
-        disk.sync(handle)
-    finally:
-        disk.close(handle)
-    disk.replace(unfinished, _CHECKPOINT)
-    disk.sync_folder()

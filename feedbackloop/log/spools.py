@@ -14,31 +14,47 @@ from functools import partial
 from pathlib import Path
 
 from feedbackloop.log import killed, reader
+from feedbackloop.log.board import Bell
 from feedbackloop.log.folder import LOCK, LocalDisk
 from feedbackloop.log.marks import Marks, Unmarked
+from feedbackloop.log.outlet import SpoolOutlet, behind_bytes, checkpoint
 from feedbackloop.log.recovery import DAMAGED
-from feedbackloop.log.spool import SpoolLimits, SpoolQueue, behind_bytes, checkpoint
+from feedbackloop.log.share import Handles, Share, open_board
+from feedbackloop.log.spool import SpoolLimits, SpoolQueue
 
 _ORPHAN = ".orphan-"
 _UNMARKED = Unmarked()
 
 
-def open_spool(
+def open_spool(  # noqa: PLR0913  # one for each thing outside
     folder: Path,
     *,
     producer: str,
     limits: SpoolLimits,
     now_ns: Callable[[], int],
     marks: Marks = _UNMARKED,
+    share: Share | None = None,
+    patience_seconds: float = 0.5,
 ) -> SpoolQueue:
     """Open the spool of one process in a folder of its own.
+
+    Args:
+        folder: Of the spool.
+        producer: Incarnation of this process.
+        limits: Of the spool.
+        now_ns: The clock.
+        marks: Of the spool's producers.
+        share: Lets another process read it, and hold its lock with us.
+        patience_seconds: How long one that is about to end may take for it.
 
     Raises:
         SettingsError: If another process has it open.
     """
     disk = LocalDisk(folder)
-    disk.lock()
+    disk.lock(patience_seconds=patience_seconds)
     try:
+        if share is not None:
+            share.hold(disk.locked())
         spool = SpoolQueue(
             disk,
             producer=producer,
@@ -46,12 +62,19 @@ def open_spool(
             now_ns=now_ns,
             marks=marks,
             closed=disk.unlock,
+            far=None if share is None else (share.board, share),
         )
     except OSError:
         disk.unlock()
         raise
     spool.start()
     return spool
+
+
+def open_outlet(folder: Path, handles: Handles, *, bell: Bell) -> SpoolOutlet:
+    """Open what another process has shared, to read and release it."""
+    board = open_board(handles.board)
+    return SpoolOutlet(LocalDisk(folder), producer=handles.producer, board=board, bell=bell)
 
 
 def adopt(
