@@ -147,6 +147,10 @@ FORWARD_ERRORS = Counter(
     "feedbackloop_forward_errors_total",
     "Exceptions while forwarding; the records waited in the spool.",
 )
+FORWARDER_RESTARTS = Counter(
+    "feedbackloop_forwarder_restarts_total",
+    "Times that the process behind the spool died and was started again; the records waited.",
+)
 DEAD_LETTERS = Counter(
     "feedbackloop_dead_letters_total",
     "Records that cannot be read, or that the log refuses, and that were set aside, by why.",

@@ -22,7 +22,7 @@ from feedbackloop.evaluation.port import Evaluator
 from feedbackloop.evaluation.suite import Problem, Suite
 from feedbackloop.events import RunId
 from feedbackloop.log.archive import ArchiveFile
-from feedbackloop.log.port import Archive, EventLog, Outlet, ReleaseTopic, Sharing, Spool, Store
+from feedbackloop.log.port import Archive, EventLog, ReleaseTopic, Sharing, Store
 from feedbackloop.promotion.port import Adapters, Releases
 from feedbackloop.serving.port import PolicyServer
 from feedbackloop.training.port import Attempt, Launcher, Runs, Trainer
@@ -34,17 +34,12 @@ from services.settings import Settings
 
 if TYPE_CHECKING:
     from feedbackloop.log.duckdb import ArchiveViews
-    from feedbackloop.log.marks import Marks
-    from feedbackloop.log.share import FarBell, Handles, Share
-    from feedbackloop.log.spool import SpoolLimits, SpoolQueue
     from feedbackloop.training.safetensors import AdapterFacts
 
 log = structlog.get_logger()
 
 EVENTS = "feedbackloop.events"
 """The topic of events, as the archive's files name it."""
-# A sidecar that was killed leaves a child, which ends as soon as it notices.
-_PATIENCE_SECONDS = 10.0
 
 
 def open_snapshots(settings: Settings) -> Snapshots:
@@ -198,79 +193,6 @@ def open_release_topic(settings: Settings, *, partition: str | None) -> ReleaseT
 
 def _count_rebuild(why: str) -> None:
     telemetry.LOG_CLIENT_REBUILDS.labels(why).inc()
-
-
-def share_spool(settings: Settings, name: str) -> "tuple[SpoolQueue, Share]":
-    """Open the spool of the process called ``name``, with what it left there before.
-
-    Returns:
-        The spool, to write, and what a child needs in order to read it: see ``open_outlet``.
-
-    Raises:
-        SettingsError: If another process has it open.
-    """
-    from feedbackloop.log import spools
-    from feedbackloop.log.share import Share
-
-    folder = settings.home / "spool" / name
-    share = Share()
-    spool = spools.open_spool(
-        folder,
-        producer=secrets.token_hex(16),
-        limits=_spool_limits(settings),
-        now_ns=time.time_ns,
-        marks=_marks(settings, folder),
-        share=share,
-        patience_seconds=_PATIENCE_SECONDS,
-    )
-    if spool.unmarked:
-        log.warning("spool_not_marked", reason=spool.unmarked)
-    return spool, share
-
-
-def open_outlet(settings: Settings, name: str, handles: "Handles", bell: "FarBell") -> Outlet:
-    """Open the spool of the process called ``name``, our parent, to read and release it."""
-    from feedbackloop.log import spools
-
-    return spools.open_outlet(settings.home / "spool" / name, handles, bell=bell)
-
-
-def adopt_spool(settings: Settings, name: str) -> Spool | None:
-    """Take over a spool that a dead process has left beside that of ``name``, if there is one."""
-    from feedbackloop.log import spools
-
-    return spools.adopt(
-        settings.home / "spool",
-        own=name,
-        limits=_spool_limits(settings),
-        untouched_since=time.time() - settings.sidecar.adopt_after_seconds,
-        now_ns=time.time_ns,
-        marks=partial(_marks, settings),
-    )
-
-
-def _marks(settings: Settings, spool: Path) -> "Marks":
-    from feedbackloop.log.tmpfs import TmpfsMarks
-
-    return TmpfsMarks(settings.sidecar.marks, spool=spool)
-
-
-def _spool_limits(settings: Settings) -> "SpoolLimits":
-    from feedbackloop.log.spool import SEGMENT_BYTES, SpoolLimits
-
-    return SpoolLimits(
-        memory_bytes=settings.sidecar.spool_memory_bytes,
-        disk_bytes=settings.sidecar.spool_disk_bytes,
-        # Two are reserved, and the disk is given back one at a time.
-        segment_bytes=min(SEGMENT_BYTES, max(2**16, settings.sidecar.spool_disk_bytes // 16)),
-    )
-
-
-def spool_behind_bytes(settings: Settings, name: str) -> int:
-    """Say how much of a process' spool is not yet in the log, whether or not it runs."""
-    from feedbackloop.log import spools
-
-    return spools.spool_behind_bytes(settings.home / "spool" / name)
 
 
 def open_runs(settings: Settings) -> Runs:

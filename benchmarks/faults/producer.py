@@ -14,7 +14,7 @@ from random import Random
 from benchmarks.forward.events import KEYS, TENANT, exchange
 from feedbackloop.capture import record
 from feedbackloop.capture.attribution import Attribution
-from services import telemetry, wiring
+from services import telemetry, wiring, wiring_spool
 from services.settings import load
 from services.sidecar.forwarder import Forwarder, Translator
 from services.sidecar.letters import DeadLetters
@@ -29,7 +29,7 @@ def produce(number: int, *, events: int, per_second: float) -> bool:
     """Record completions at a steady rate; say whether all of them were forwarded."""
     settings = load()
     name = f"sidecar-{number}"
-    spool = wiring.open_spool(settings, name)
+    spool = wiring_spool.open_spool(settings, name)
     letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
     translator = Translator({TENANT: KEYS}, Attribution(), letters)
     event_log = wiring.open_log(settings, partition=name)

@@ -13,7 +13,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from feedbackloop.errors import FeedbackLoopError, SettingsError, StateUnavailable
-from services import addresses, supervisor, wiring
+from services import addresses, supervisor, wiring, wiring_spool
 from services.cli.api import Api
 from services.cli.output import REFUSED, WRONG_USAGE, Json, emit, err, explained, facts, out, table
 from services.settings import Settings, load
@@ -99,7 +99,7 @@ def status(as_json: Json = False) -> None:
             "releases": None,
             "runs": None,
             "due": None,
-            "spool_behind_bytes": wiring.spool_behind_bytes(settings, settings.sidecar.name),
+            "spool_behind_bytes": wiring_spool.spool_behind_bytes(settings, settings.sidecar.name),
         }
         try:
             api = Api(settings)

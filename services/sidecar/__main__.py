@@ -1,7 +1,6 @@
 """Start and stop the sidecar: ``python -m services.sidecar``."""
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -9,18 +8,17 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
-from random import Random
 
 import msgspec
 import structlog
 import uvicorn
 import uvloop
 
-from feedbackloop.capture.attribution import Attribution
 from feedbackloop.errors import SettingsError
 from feedbackloop.events import Alias
 from feedbackloop.log.port import Spool
-from services import addresses, signing, telemetry, wiring
+from feedbackloop.log.share import Share
+from services import addresses, garbage, signing, telemetry, wiring, wiring_spool
 from services.ending import exit_status
 from services.keyring import LiveKeyring
 from services.oidc import Tokens
@@ -29,13 +27,12 @@ from services.sidecar.admission import make_entrance, make_tokens
 from services.sidecar.app import make_admin, make_front
 from services.sidecar.caller import Identities
 from services.sidecar.converger import Converger, Terms
-from services.sidecar.forwarder import Forwarder, Translator, remember
-from services.sidecar.letters import DeadLetters
+from services.sidecar.keeper import Keeper
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged, watch
 from services.sidecar.recording import Recorder
-from services.sidecar.redacting import Redacting
 from services.sidecar.router import Convergence, Router
+from services.sidecar.troubles import Troubles
 from services.sidecar.upstream import Upstream
 
 log = structlog.get_logger()
@@ -43,9 +40,7 @@ log = structlog.get_logger()
 _BACKLOG = 2_048
 _KEEPALIVE_SECONDS = 75
 _KEYRING_SECONDS = 5.0
-# The forwarder's thread shares the interpreter with the event loop. Python lets it keep the lock
-# for 5 ms at a time by default: too long for a token to wait.
-_SWITCH_SECONDS = 0.0002
+_COUNT_SECONDS = 0.5
 
 
 class _Server(uvicorn.Server):
@@ -140,14 +135,18 @@ async def run(settings: Settings) -> None:
     sidecar = settings.sidecar
     keyring = LiveKeyring(settings.home)
     tokens = make_tokens(settings)
-    spool = wiring.open_spool(settings, sidecar.name)
-    forwarder = _make_forwarder(settings, keyring, spool)
+    share = Share()
+    spool = wiring_spool.open_spool(settings, sidecar.name, share=share)
+    keeper = Keeper(share, spool.producer)
     server = Upstream(
         settings.upstream(),
         connect_seconds=sidecar.upstream_connect_seconds,
         idle_seconds=sidecar.upstream_idle_seconds,
     )
     async with AsyncExitStack() as stack:
+        # Last, since the child holds the spool's lock until it ends.
+        stack.callback(share.close)
+        stack.callback(keeper.kill)
         stack.callback(spool.close)
         await stack.enter_async_context(server)
         parts = make_parts(settings, keyring, spool, server, tokens=tokens)
@@ -162,51 +161,30 @@ async def run(settings: Settings) -> None:
                 )
             ),
             asyncio.create_task(_refresh(keyring)),
+            asyncio.create_task(_count(Troubles(spool))),
         ]
         if tokens is not None:
             tasks.append(asyncio.create_task(tokens.run()))
         if isinstance(parts.convergence, Converger):
             tasks.append(asyncio.create_task(parts.convergence.run()))
-        forwarder.start()
-        _calm_collector()
+        telemetry.SPOOL_BACKLOG_BYTES.set_function(spool.behind_bytes)
+        telemetry.OLDEST_UNCONFIRMED_SECONDS.set_function(keeper.oldest_seconds)
+        await keeper.start()
+        garbage.calm()
         await _serve(settings, parts)
         for task in tasks:
             task.cancel()
-        drained = await asyncio.to_thread(forwarder.stop, drain_seconds=sidecar.drain_seconds)
-        await forwarder.close()
+        # Nothing is written any more: what the child finds now is all there is.
+        await asyncio.to_thread(spool.close)
+        drained = await keeper.stop(drain_seconds=sidecar.drain_seconds)
         log.info("stopped", drained=drained)
 
 
-def _calm_collector() -> None:
-    """Look for circles of garbage seldom: requests make none, and each look stops everybody."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-def _make_forwarder(settings: Settings, keyring: LiveKeyring, spool: Spool) -> Forwarder:
-    name = settings.sidecar.name
-    event_log = wiring.open_log(settings, partition=name)
-    attribution = Attribution(rules=settings.retries.rules())
-    letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
-    redacting = Redacting(wiring.open_redactor(settings))
-    translator = Translator(
-        keyring,
-        attribution,
-        letters,
-        redacting=redacting,
-        held_bytes=settings.sidecar.spool_disk_bytes // 4,
-    )
-    random = Random()  # noqa: S311  # spreads the waiting times of sidecars that lost one broker
-    prepare = partial(remember, event_log, name, attribution)
-    return Forwarder(
-        spool,
-        event_log,
-        translator,
-        random=random,
-        prepare=prepare,
-        adopt=partial(wiring.adopt_spool, settings, name),
-    )
+async def _count(troubles: Troubles) -> None:
+    """Show what goes wrong in the spool, for ever."""
+    while True:
+        troubles.count()
+        await asyncio.sleep(_COUNT_SECONDS)
 
 
 async def _refresh(keyring: LiveKeyring) -> None:
@@ -267,7 +245,6 @@ def _listen(settings: Settings, name: str) -> socket.socket:
 def main() -> int:
     """Run the sidecar; return its exit status."""
     telemetry.set_up_logs()
-    sys.setswitchinterval(_SWITCH_SECONDS)
     return exit_status(_main)
 
 

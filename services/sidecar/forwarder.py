@@ -35,7 +35,7 @@ from feedbackloop.events import (
     PromptRetried,
     TenantId,
 )
-from feedbackloop.log.port import EventLog, Frame, Spool, SpoolGap
+from feedbackloop.log.port import EventLog, Frame, Outlet, Spool, SpoolGap
 from services import telemetry
 from services.sidecar.delivery import Delivery
 from services.sidecar.passage import Passage
@@ -235,7 +235,7 @@ class Forwarder:
 
     def __init__(  # one for each thing that it needs
         self,
-        spool: Spool,
+        spool: Outlet,
         event_log: EventLog,
         translator: Translator,
         *,
@@ -258,6 +258,15 @@ class Forwarder:
     def forwarded(self) -> int:
         """Events appended since the start."""
         return self._delivery.delivered
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether anything will still be forwarded."""
+        return self._thread.is_alive()
+
+    def oldest_seconds(self) -> float:
+        """Return the age of the oldest record that was read and is not confirmed, 0 if none is."""
+        return self._own.oldest_seconds()
 
     def start(self) -> None:
         """Begin to forward, and to show how far behind the log is."""
@@ -289,7 +298,7 @@ class Forwarder:
     async def _count(self) -> None:
         """Show what goes wrong in the spool, also while the log holds everything up."""
         while True:
-            self._own.count()
+            self._own.troubles.count()
             await asyncio.sleep(_IDLE_SECONDS)
 
     async def _loop(self) -> None:

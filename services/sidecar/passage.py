@@ -1,7 +1,6 @@
 """One spool's way into the log: read, translated, delivered, and let go of."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -9,19 +8,16 @@ from typing import Protocol
 import structlog
 
 from feedbackloop.events import AnyEvent
-from feedbackloop.log.port import Frame, Spool, SpoolGap
+from feedbackloop.log.port import Frame, Outlet, SpoolGap
 from services import telemetry
 from services.sidecar.delivery import Delivery
+from services.sidecar.troubles import Troubles
 
 log = structlog.get_logger()
 
 _BATCH = 500
 _BATCH_BYTES = 8 * 2**20
 _RELEASE_SECONDS = 1.0
-# The thread shares the interpreter with those who answer people. Making an event takes it for about
-# 0.1 ms, and each time that they call the system they would have to wait for it again.
-_REST_SECONDS = 0.0002
-_HURRY_BYTES = 8 * 2**20  # behind by more than this, it takes no rests
 
 
 class Translates(Protocol):
@@ -43,7 +39,7 @@ class Passage:
         delivery: Events into the log.
     """
 
-    def __init__(self, spool: Spool, translator: Translates, delivery: Delivery) -> None:
+    def __init__(self, spool: Outlet, translator: Translates, delivery: Delivery) -> None:
         self.spool = spool
         self.after = spool.released()
         """Everything up to this position is in the log."""
@@ -55,7 +51,7 @@ class Passage:
         self._through = self.after
         self._released_at = time.monotonic()
         self._oldest: datetime | None = None
-        self._counted: Counter[tuple[str, str]] = Counter()
+        self.troubles = Troubles(spool)
 
     def oldest_seconds(self) -> float:
         """Return the age of the oldest record that was read and is not confirmed, 0 if none is."""
@@ -86,7 +82,7 @@ class Passage:
         What was opened and has not closed is kept: after a crash it is evidence.
         """
         self._released_at = time.monotonic()
-        self.count()
+        self.troubles.count()
         try:
             self.spool.release(through=self._translator.finished())
         except OSError as error:
@@ -97,11 +93,9 @@ class Passage:
     def _translate(self) -> None:
         size = 0
         self.behind = True
-        hurried = self.spool.behind_bytes() > _HURRY_BYTES
         for number, entry in enumerate(self.spool.read(after=self.after), 1):
             if self._oldest is None:
                 self._oldest = entry.at if isinstance(entry, Frame) else entry.first_at
-            made = len(self._events)
             try:
                 self._events += self._translator.events(entry)
                 if isinstance(entry, Frame):
@@ -113,16 +107,7 @@ class Passage:
                 log.error("record_not_translated", error=what, places=where)  # noqa: TRY400
                 self._events += self._translator.set_aside(entry, "unexpected")
             self._through = entry.position
-            if len(self._events) > made and not hurried:
-                time.sleep(_REST_SECONDS)
             if size >= _BATCH_BYTES or number == _BATCH:
                 return
         self._events += self._translator.left_by_the_dead(self.spool.producer)
         self.behind = False
-
-    def count(self) -> None:
-        """Add to the metrics what has happened in the spool since the last time."""
-        now = Counter(self.spool.troubles())
-        for (kind, reason), count in (now - self._counted).items():
-            telemetry.SPOOL_TROUBLES.labels(kind, reason).inc(count)
-        self._counted = now

@@ -16,7 +16,7 @@ import pytest
 from feedbackloop.events import Alias, CompletionServed, ReleaseChanged, ThumbGiven
 from feedbackloop.log.port import Offset
 from feedbackloop.promotion.release import ReleaseDocument, decode
-from services import wiring
+from services import wiring, wiring_spool
 from services.settings import Settings
 from tests.apache_kafka import Broker
 from tests.builders import a_completion
@@ -224,7 +224,7 @@ async def test_a_sidecar_ends_in_time_while_kafka_is_away(tmp_path: Path) -> Non
     assert process.returncode == 0
     assert b'"drained": false' in log
     assert b"Traceback" not in log
-    assert wiring.spool_behind_bytes(names.settings(tmp_path), "sidecar-0") > 0
+    assert wiring_spool.spool_behind_bytes(names.settings(tmp_path), "sidecar-0") > 0
 
 
 async def test_what_is_too_large_is_set_aside_with_its_reason(names: Names, tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""Keeps the process behind the spool: starts it, starts it again, and hears what it counts."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from feedbackloop.errors import SettingsError
+from feedbackloop.log.share import Handles, Share
+from services import telemetry
+from services.sidecar import report
+
+log = structlog.get_logger()
+
+COMMAND = (sys.executable, "-m", "services.sidecar.forwarding")
+_FIRST_WAIT_SECONDS = 0.2
+_MAX_WAIT_SECONDS = 30.0
+_STEADY_SECONDS = 60.0  # having lived for so long, it is started again at once
+_GRACE_SECONDS = 5.0  # to leave once the time to forward is up
+_LINE_BYTES = 2**20
+_SETTINGS = 2
+_UNDRAINED = 3
+
+
+class Keeper:
+    """Keeps one child for as long as the sidecar lives. Belongs to one event loop.
+
+    Args:
+        share: The spool that the child reads.
+        producer: Who writes to it.
+        command: Starts the child; what it inherits is appended.
+    """
+
+    def __init__(self, share: Share, producer: str, *, command: Sequence[str] = COMMAND) -> None:
+        self._share = share
+        self._handles: Handles = share.handles(producer)
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reports = -1
+        self._oldest_at_ns = 0
+        self._heard = asyncio.Event()
+        self._task: asyncio.Task[bool] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Return the child's number; None before the first one."""
+        return None if self._process is None else self._process.pid
+
+    def oldest_seconds(self) -> float:
+        """Return the age of the oldest record that was read and is not confirmed, 0 if none is."""
+        return (time.time_ns() - self._oldest_at_ns) / 1e9 if self._oldest_at_ns else 0.0
+
+    async def start(self) -> None:
+        """Return once the child is ready, or could not be for a reason that may pass.
+
+        Raises:
+            SettingsError: If the child refused its settings; it has said which.
+        """
+        self._task = asyncio.create_task(self._keep())
+        heard = asyncio.create_task(self._heard.wait())
+        await asyncio.wait((self._task, heard), return_when=asyncio.FIRST_COMPLETED)
+        heard.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def stop(self, *, drain_seconds: float) -> bool:
+        """Let the child forward what the spool holds, then end; say whether all of it went.
+
+        Nothing more may be written to the spool.
+        """
+        self._share.board.ending = 1
+        self._share.call()
+        drained = False
+        if self._task is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(drain_seconds + _GRACE_SECONDS):
+                    drained = await self._task
+        self.kill()
+        return drained
+
+    def kill(self) -> None:
+        """End the child now, if there is one. Safe to call twice."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    async def _keep(self) -> bool:
+        """Let one child follow the other, until one ends because we end."""
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            began = time.monotonic()
+            process = self._spawn()
+            await self._listen()
+            status = await asyncio.to_thread(process.wait)
+            if self._share.board.ending and status in (0, _UNDRAINED):
+                return status == 0
+            if status == _SETTINGS and not self._heard.is_set():
+                raise SettingsError("what forwards cannot start with these settings: see above")
+            # It has failed before it was ready: whoever waits for it need not wait for the next.
+            self._heard.set()
+            if time.monotonic() > began + _STEADY_SECONDS:
+                wait = _FIRST_WAIT_SECONDS
+            telemetry.FORWARDER_RESTARTS.inc()
+            log.error("forwarder_died", status=status, retry_seconds=wait)
+            await self._rest(wait)
+            wait = min(wait * 2, _MAX_WAIT_SECONDS)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait; shortly if the sidecar is about to end."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await asyncio.sleep(_FIRST_WAIT_SECONDS)
+            if self._share.board.ending:
+                return
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        self._reports, given = os.pipe()
+        inherited = msgspec.json.encode({"spool": self._handles, "reports": given}).decode()
+        handles = (self._handles.board, self._handles.bell, self._handles.lock, given)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # our own command
+                [*self._command, inherited],
+                stdin=subprocess.DEVNULL,
+                # Ours says once where we listen, and ends when we do.
+                stdout=subprocess.DEVNULL,
+                pass_fds=handles,
+            )
+        finally:
+            os.close(given)
+        return self._process
+
+    async def _listen(self) -> None:
+        """Add up what the child reports, until it ends."""
+        reader = asyncio.StreamReader(limit=_LINE_BYTES)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader),
+            os.fdopen(self._reports, "rb", buffering=0),
+        )
+        try:
+            while line := await reader.readline():
+                if line.endswith(b"\n"):
+                    self._oldest_at_ns = report.read(line).oldest_at_ns
+                    self._heard.set()
+        finally:
+            transport.close()

@@ -1,0 +1,82 @@
+"""The sidecar's spool, written by it and read by its child."""
+
+import secrets
+import time
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from feedbackloop.log import spools
+from feedbackloop.log.marks import Marks
+from feedbackloop.log.port import Outlet, Spool
+from feedbackloop.log.share import FarBell, Handles, Share
+from feedbackloop.log.spool import SEGMENT_BYTES, SpoolLimits, SpoolQueue
+from feedbackloop.log.tmpfs import TmpfsMarks
+from services.settings import Settings
+
+log = structlog.get_logger()
+
+# A sidecar that was killed leaves a child, which ends as soon as it notices.
+_PATIENCE_SECONDS = 10.0
+
+
+def open_spool(settings: Settings, name: str, *, share: Share | None = None) -> SpoolQueue:
+    """Open the spool of the process called ``name``, with what it left there before.
+
+    Args:
+        settings: Where it is, and how large it may become.
+        name: Of the process.
+        share: Lets a child read and release it: see ``open_outlet``.
+
+    Raises:
+        SettingsError: If another process has it open.
+    """
+    folder = settings.home / "spool" / name
+    spool = spools.open_spool(
+        folder,
+        producer=secrets.token_hex(16),
+        limits=_spool_limits(settings),
+        now_ns=time.time_ns,
+        marks=_marks(settings, folder),
+        share=share,
+        patience_seconds=_PATIENCE_SECONDS,
+    )
+    if spool.unmarked:
+        log.warning("spool_not_marked", reason=spool.unmarked)
+    return spool
+
+
+def open_outlet(settings: Settings, name: str, handles: Handles, bell: FarBell) -> Outlet:
+    """Open the spool of the process called ``name``, our parent, to read and release it."""
+    return spools.open_outlet(settings.home / "spool" / name, handles, bell=bell)
+
+
+def adopt_spool(settings: Settings, name: str) -> Spool | None:
+    """Take over a spool that a dead process has left beside that of ``name``, if there is one."""
+    return spools.adopt(
+        settings.home / "spool",
+        own=name,
+        limits=_spool_limits(settings),
+        untouched_since=time.time() - settings.sidecar.adopt_after_seconds,
+        now_ns=time.time_ns,
+        marks=partial(_marks, settings),
+    )
+
+
+def _marks(settings: Settings, spool: Path) -> Marks:
+    return TmpfsMarks(settings.sidecar.marks, spool=spool)
+
+
+def _spool_limits(settings: Settings) -> SpoolLimits:
+    return SpoolLimits(
+        memory_bytes=settings.sidecar.spool_memory_bytes,
+        disk_bytes=settings.sidecar.spool_disk_bytes,
+        # Two are reserved, and the disk is given back one at a time.
+        segment_bytes=min(SEGMENT_BYTES, max(2**16, settings.sidecar.spool_disk_bytes // 16)),
+    )
+
+
+def spool_behind_bytes(settings: Settings, name: str) -> int:
+    """Say how much of a process' spool is not yet in the log, whether or not it runs."""
+    return spools.spool_behind_bytes(settings.home / "spool" / name)
