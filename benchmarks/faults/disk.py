@@ -17,6 +17,7 @@ from benchmarks.faults.clients import Clients
 from benchmarks.faults.options import Options
 from benchmarks.faults.sidecars import Sidecar, can_trace, ready_again, sidecar
 from benchmarks.faults.table import Row
+from benchmarks.proxy.cost import tree
 from benchmarks.proxy.targets import stub
 
 _PART = "disk"
@@ -152,7 +153,8 @@ def _attached(pid: int, injections: list[str]) -> Iterator[None]:
     calls = ",".join(one.split(":")[0] for one in injections)
     command = ["strace", "-f", "-qq", "-o", "/dev/null", f"--trace={calls}"]
     command += [f"--inject={one}" for one in injections]
-    tracer = subprocess.Popen([*command, "--attach", str(pid)])  # noqa: S603
+    command += [f"--attach={one}" for one in tree(pid)]
+    tracer = subprocess.Popen(command)  # noqa: S603
     status = Path(f"/proc/{pid}/status")
     while "TracerPid:\t0" in status.read_text() and tracer.poll() is None:
         time.sleep(0.01)

@@ -76,6 +76,10 @@ class Sidecar:
         """Say whether it has ended by itself."""
         return self._process is None or self._process.poll() is not None
 
+    def lost_its_child(self) -> bool:
+        """Say whether what forwards for it has ever died."""
+        return b"forwarder_died" in self.errors.read_bytes()
+
     def end(self) -> int:
         """Let it forward everything and end; return its exit status.
 

@@ -57,7 +57,10 @@ async def _until_killed(one: Sidecar, clients: Clients, seconds: float) -> None:
 
 
 def kills_at(call: str, name: str, upstream_port: int, options: Options) -> Row:
-    """SIGKILL at the first, second, third ... call of a kind, each in a sidecar of its own."""
+    """SIGKILL at the first, second, third ... call of a kind, each in a sidecar of its own.
+
+    Whoever makes it is killed: the sidecar, or its child that forwards.
+    """
     row = Row(part=_PART, fault=f"SIGKILL at the n-th {name}, for every n")
     totals = books.Totals()
     while not options.is_over() and (options.points is None or row.times < options.points):
@@ -73,7 +76,10 @@ def kills_at(call: str, name: str, upstream_port: int, options: Options) -> Row:
                 asyncio.run(clients.act(_ACTIONS))
                 asyncio.run(_die(one))
             if not one.is_dead():
-                break  # there is no such call any more
+                if not one.lost_its_child():
+                    break  # there is no such call any more
+                # Traced, the next child would die there, too.
+                one.kill()
             row.times += 1
             ready_again(one)
             _settle(one, clients, row, totals)
@@ -86,7 +92,7 @@ def kills_at(call: str, name: str, upstream_port: int, options: Options) -> Row:
 async def _die(one: Sidecar) -> None:
     """Give what happens behind the spool the time to happen: a checkpoint each second."""
     for _ in range(25):
-        if one.is_dead():
+        if one.is_dead() or one.lost_its_child():
             return
         await asyncio.sleep(0.1)
 

@@ -13,7 +13,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from feedbackloop.errors import FeedbackLoopError, SettingsError, StateUnavailable
-from services import addresses, supervisor, wiring, wiring_spool
+from services import addresses, supervisor, wiring_spool
 from services.cli.api import Api
 from services.cli.output import REFUSED, WRONG_USAGE, Json, emit, err, explained, facts, out, table
 from services.settings import Settings, load

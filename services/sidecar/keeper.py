@@ -42,7 +42,6 @@ class Keeper:
         self._handles: Handles = share.handles(producer)
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
-        self._reports = -1
         self._oldest_at_ns = 0
         self._heard = asyncio.Event()
         self._task: asyncio.Task[bool] | None = None
@@ -86,6 +85,8 @@ class Keeper:
 
     def kill(self) -> None:
         """End the child now, if there is one. Safe to call twice."""
+        if self._task is not None:
+            self._task.cancel()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -95,9 +96,7 @@ class Keeper:
         wait = _FIRST_WAIT_SECONDS
         while True:
             began = time.monotonic()
-            process = self._spawn()
-            await self._listen()
-            status = await asyncio.to_thread(process.wait)
+            status = await self._live()
             if self._share.board.ending and status in (0, _UNDRAINED):
                 return status == 0
             if status == _SETTINGS and not self._heard.is_set():
@@ -119,8 +118,19 @@ class Keeper:
             if self._share.board.ending:
                 return
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        self._reports, given = os.pipe()
+    async def _live(self) -> int | None:
+        """Let one child live; return its exit status, None if it was not born."""
+        try:
+            process, reports = self._spawn()
+        except OSError as error:
+            log.error("forwarder_not_started", error=str(error))  # noqa: TRY400  # its message says it all
+            return None
+        await self._listen(reports)
+        return await asyncio.to_thread(process.wait)
+
+    def _spawn(self) -> tuple[subprocess.Popen[bytes], int]:
+        """Start a child; return it, and where its reports are read."""
+        reports, given = os.pipe()
         inherited = msgspec.json.encode({"spool": self._handles, "reports": given}).decode()
         handles = (self._handles.board, self._handles.bell, self._handles.lock, given)
         try:
@@ -131,20 +141,23 @@ class Keeper:
                 stdout=subprocess.DEVNULL,
                 pass_fds=handles,
             )
+        except OSError:
+            os.close(reports)
+            raise
         finally:
             os.close(given)
-        return self._process
+        return self._process, reports
 
-    async def _listen(self) -> None:
+    async def _listen(self, reports: int) -> None:
         """Add up what the child reports, until it ends."""
         reader = asyncio.StreamReader(limit=_LINE_BYTES)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader),
-            os.fdopen(self._reports, "rb", buffering=0),
+            os.fdopen(reports, "rb", buffering=0),
         )
         try:
             while line := await reader.readline():
-                if line.endswith(b"\n"):
+                if line.endswith(b"\n"):  # not what it was about to say when it was killed
                     self._oldest_at_ns = report.read(line).oldest_at_ns
                     self._heard.set()
         finally:
