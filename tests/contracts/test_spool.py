@@ -12,6 +12,7 @@ from feedbackloop.log.memory import MemoryMarks, MemorySpool
 from feedbackloop.log.port import Frame, Spool, SpoolGap
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue
 from feedbackloop.log.spools import adopt, open_spool, spool_behind_bytes
+from tests.log.halves import Halves
 
 
 def segments(folder: Path, limits: SpoolLimits | None = None, producer: str = "one") -> SpoolQueue:
@@ -24,9 +25,13 @@ def segments(folder: Path, limits: SpoolLimits | None = None, producer: str = "o
     )
 
 
-@pytest.fixture(params=["memory", "segments"])
+@pytest.fixture(params=["memory", "segments", "shared"])
 def spool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spool]:
-    made: Spool = MemorySpool() if request.param == "memory" else segments(tmp_path)
+    made: Spool = {
+        "memory": MemorySpool,
+        "segments": lambda: segments(tmp_path),
+        "shared": lambda: Halves(tmp_path),
+    }[request.param]()
     yield made
     made.close()
 
