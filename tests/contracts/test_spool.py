@@ -27,11 +27,12 @@ def segments(folder: Path, limits: SpoolLimits | None = None, producer: str = "o
 
 @pytest.fixture(params=["memory", "segments", "shared"])
 def spool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spool]:
-    made: Spool = {
+    kinds: dict[str, Callable[[], Spool]] = {
         "memory": MemorySpool,
         "segments": lambda: segments(tmp_path),
         "shared": lambda: Halves(tmp_path),
-    }[request.param]()
+    }
+    made = kinds[request.param]()
     yield made
     made.close()
 

@@ -1,6 +1,7 @@
 """A spool that one process writes and its child reads."""
 
 from pathlib import Path
+from queue import Queue
 from threading import Event
 
 import pytest
@@ -17,9 +18,9 @@ from tests.log.halves import Halves
 def put(spool: Halves, *payloads: bytes, durable: bool = True) -> None:
     """Write records one after the other."""
     for payload in payloads:
-        known = Event()
-        spool.offer(payload, durable=durable, written=lambda _, known=known: known.set())
-        assert known.wait(10)
+        told: Queue[Exception | None] = Queue()
+        spool.offer(payload, durable=durable, written=told.put)
+        assert told.get(timeout=10) is None
 
 
 def opened(folder: Path) -> None:

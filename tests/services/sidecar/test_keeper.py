@@ -1,0 +1,62 @@
+"""Whoever keeps the child, where there is no good one."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from feedbackloop.errors import SettingsError
+from feedbackloop.log.share import Share
+from services import telemetry
+from services.sidecar.keeper import Keeper
+from tests.services.sidecar.forwarding import until
+
+
+@pytest.fixture
+def share() -> Iterator[Share]:
+    """What a child would inherit of a spool."""
+    made = Share()
+    made.hold(sys.stderr.fileno())
+    yield made
+    made.close()
+
+
+def a_keeper(share: Share, program: str) -> Keeper:
+    return Keeper(share, "one", command=[sys.executable, "-c", program])
+
+
+def restarts() -> float:
+    (family,) = telemetry.FORWARDER_RESTARTS.collect()
+    return family.samples[0].value
+
+
+async def test_a_child_that_cannot_live_keeps_nobody_from_answering(share: Share) -> None:
+    """Its reason may pass, and what is recorded waits in the spool."""
+    before = restarts()
+    keeper = a_keeper(share, "raise SystemExit(1)")
+
+    await keeper.start()
+    await until(lambda: restarts() >= before + 2)
+
+    keeper.kill()
+
+
+async def test_a_child_that_refuses_its_settings_at_the_start_ends_the_start(share: Share) -> None:
+    """The operator is still there to mend them."""
+    keeper = a_keeper(share, "raise SystemExit(2)")
+
+    with pytest.raises(SettingsError, match="see above"):
+        await keeper.start()
+
+
+async def test_a_child_that_is_done_at_the_end_is_not_followed_by_another(share: Share) -> None:
+    """It says by its exit status whether everything was forwarded."""
+    ready = "import json,os,sys; os.write(json.loads(sys.argv[1])['reports'], b'{}\\n')"
+    ends = "os.read(json.loads(sys.argv[1])['spool']['bell'], 1); raise SystemExit({})"
+    found = []
+    for status in (3, 0):
+        keeper = a_keeper(share, f"{ready}; {ends.format(status)}")
+        await keeper.start()
+        found.append(await keeper.stop(drain_seconds=10))
+
+    assert found == [False, True]
