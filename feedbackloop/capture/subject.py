@@ -7,6 +7,7 @@ their common beginning, respellings by their letters.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 from re import compile as regex
 
 import msgspec
@@ -39,6 +40,7 @@ _STEM_SHARE = 0.6  # of the shorter form that two forms of one word begin with
 _FORM_SHARE = 0.42  # of the longer form
 _MENDED = 0.7  # share of letters in common at which a word is a respelling of another
 _MENDED_LETTERS = 4
+_SHARE_MENDED = 1 - _MENDED + 1e-9
 _PART_LETTERS = 5
 _PART_SHARE = 0.75  # of the shorter word
 _MANY_WORDS = 3
@@ -121,7 +123,7 @@ def shared(one: Subject, other: Subject, *, idf: Mapping[str, float]) -> Shared:
     gone, left = [], list(other.content)
     common = 0.0
     for word in one.content:
-        twin = next((place for place, known in enumerate(left) if is_form(word, known)), None)
+        twin = _twin(word, left)
         if twin is None:
             gone.append(word)
         else:
@@ -135,6 +137,13 @@ def shared(one: Subject, other: Subject, *, idf: Mapping[str, float]) -> Shared:
         gone=tuple(gone),
         new=tuple(left),
     )
+
+
+def _twin(word: str, others: Sequence[str]) -> int | None:
+    """Return where a word stands among others, or else the first of its forms."""
+    if word in others:
+        return others.index(word)
+    return next((place for place, known in enumerate(others) if is_form(word, known)), None)
 
 
 def is_other_subject(one: Subject, other: Subject, *, strictly: bool = False) -> bool:
@@ -202,16 +211,35 @@ def is_form(word: str, other: str) -> bool:
         return True
     if word.isdecimal() or other.isdecimal():
         return False
-    shorter, longer = sorted((len(word), len(other)))
-    begin = next((n for n, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), shorter)
-    if _HANGUL.match(word):
+    shorter, longer = len(word), len(other)
+    if shorter > longer:
+        shorter, longer = longer, shorter
+    begin = 0
+    if word[0] == other[0]:
+        pairs = zip(word, other, strict=False)
+        begin = next((n for n, (a, b) in enumerate(pairs) if a != b), shorter)
+    if not word.isascii() and _HANGUL.match(word):
         return begin >= 2 or begin >= longer / 2  # noqa: PLR2004  # a syllable is half a word
-    if begin >= max(_STEM_LETTERS, _STEM_SHARE * shorter) and begin >= _FORM_SHARE * longer:
+    if begin >= _STEM_LETTERS and begin >= max(_STEM_SHARE * shorter, _FORM_SHARE * longer):
         return True
-    if shorter < _MENDED_LETTERS:
+    if shorter < _MENDED_LETTERS or longer - shorter > _SHARE_MENDED * longer:
+        return False  # each edit mends one letter of length
+    return _is_respelling(word, other, longer)
+
+
+def _is_respelling(word: str, other: str, longer: int) -> bool:
+    if word[0] == other[0] and sorted(word) == sorted(other):
+        return True
+    most = _SHARE_MENDED * longer
+    # Most pairs are told apart by what costs little: an edit puts one letter for one other.
+    if len(_letters(word) ^ _letters(other)) > 2 * most:
         return False
-    swapped = word[0] == other[0] and sorted(word) == sorted(other)
-    return swapped or 1 - edit_distance(word, other) / longer >= _MENDED
+    return edit_distance(word, other) <= most
+
+
+@lru_cache(maxsize=10_000)
+def _letters(word: str) -> frozenset[str]:
+    return frozenset(word)
 
 
 def is_part(word: str, other: str) -> bool:
@@ -268,7 +296,11 @@ def kept(one: Sequence[str], other: Sequence[str]) -> float:
 
 def as_forms_of(one: Sequence[str], other: Sequence[str]) -> list[str]:
     """Write the words of ``other`` as ``one`` has them, where they are forms of each other."""
-    names = {word: next((known for known in one if is_form(known, word)), word) for word in other}
+    same = set(one)
+    names = {
+        word: word if word in same else next((known for known in one if is_form(known, word)), word)
+        for word in other
+    }
     return [names[word] for word in other]
 
 
