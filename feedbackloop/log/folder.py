@@ -55,7 +55,7 @@ class LocalDisk:
         except OSError:
             os.close(handle)
             return False
-        if not self._is_lock(handle):
+        if not self.is_lock(handle):
             os.close(handle)
             return False
         os.ftruncate(handle, 0)
@@ -63,8 +63,8 @@ class LocalDisk:
         self._locked = handle
         return True
 
-    def _is_lock(self, handle: int) -> bool:
-        """Say whether the folder was not moved away while its lock was taken."""
+    def is_lock(self, handle: int) -> bool:
+        """Say whether a handle is of the lock of what is in this place now."""
         try:
             return os.path.samestat(os.fstat(handle), (self._folder / LOCK).stat())
         except FileNotFoundError:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from feedbackloop.errors import SettingsError
 from feedbackloop.log import killed, reader
 from feedbackloop.log.board import Bell
 from feedbackloop.log.folder import LOCK, LocalDisk
@@ -72,9 +73,16 @@ def open_spool(  # noqa: PLR0913  # one for each thing outside
 
 
 def open_outlet(folder: Path, handles: Handles, *, bell: Bell) -> SpoolOutlet:
-    """Open what another process has shared, to read and release it."""
+    """Open what another process has shared, to read and release it.
+
+    Raises:
+        SettingsError: If it has shared another folder.
+    """
+    disk = LocalDisk(folder)
+    if not disk.is_lock(handles.lock):
+        raise SettingsError(f"{folder} is not what is written: restart the process that writes")
     board = open_board(handles.board)
-    return SpoolOutlet(LocalDisk(folder), producer=handles.producer, board=board, bell=bell)
+    return SpoolOutlet(disk, producer=handles.producer, board=board, bell=bell)
 
 
 def adopt(

@@ -9,7 +9,7 @@ once.
 import asyncio
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from datetime import timedelta
@@ -30,7 +30,6 @@ from feedbackloop.events import (
     AnyEvent,
     CaptureGap,
     CompletionId,
-    CompletionServed,
     Event,
     PromptRetried,
     TenantId,
@@ -49,8 +48,6 @@ _PATIENCE = timedelta(hours=1)  # longer than a reply takes: after that its end 
 _IDLE_SECONDS = 0.5
 _PACE_SECONDS = 0.1
 _LOOK_SECONDS = 30.0
-_REMEMBERED = 2_000  # completions of the last conversations that are known again after a start
-_LOOK_BACK = 4_000  # entries of the log among which those are looked for
 _SHUT = frozenset({"unreachable", "credentials", "tls", "topic_missing", "no_leader"})
 
 
@@ -365,24 +362,6 @@ class Forwarder:
         self._orphan = None
         orphan.release()
         orphan.spool.close()
-
-
-async def remember(event_log: EventLog, partition: str, attribution: Attribution) -> None:
-    """Teach ``attribution`` what was served last: of this sidecar, or of all that share partitions.
-
-    Raises:
-        LogUnavailable: If the log does not answer.
-    """
-    partitions = await event_log.partitions()
-    own = [partition] if partition in partitions else list(partitions)
-    for name in own:
-        start = await event_log.recent(name, entries=_LOOK_BACK // len(own))
-        recent: deque[CompletionServed] = deque(maxlen=_REMEMBERED // len(own))
-        async for entry in event_log.read(after=start):
-            if isinstance(entry.event, CompletionServed):
-                recent.append(entry.event)
-        for completion in recent:
-            attribution.add(completion)
 
 
 def _numbered(event: _Event, frames: Sequence[Frame]) -> _Event:

@@ -118,6 +118,14 @@ class Keeper:
             if self._share.board.ending:
                 return
 
+    def _read(self, line: bytes) -> None:
+        self._heard.set()
+        try:
+            self._oldest_at_ns = report.read(line).oldest_at_ns
+        except (msgspec.DecodeError, AttributeError) as error:
+            # Of a version that was installed since we started.
+            log.error("report_not_read", error=str(error))  # noqa: TRY400  # its message says it all
+
     async def _live(self) -> int | None:
         """Let one child live; return its exit status, None if it was not born."""
         try:
@@ -158,7 +166,6 @@ class Keeper:
         try:
             while line := await reader.readline():
                 if line.endswith(b"\n"):  # not what it was about to say when it was killed
-                    self._oldest_at_ns = report.read(line).oldest_at_ns
-                    self._heard.set()
+                    self._read(line)
         finally:
             transport.close()

@@ -116,3 +116,13 @@ def test_a_damaged_segment_that_the_reader_keeps_is_counted_by_the_writer(tmp_pa
     assert spool.troubles()["segment", "quarantined"] == 1
     assert [file.name for file in tmp_path.glob("*.damaged")] == [f"{segment.name}.damaged"]
     spool.close()
+
+
+def test_a_reader_of_another_folder_is_refused(tmp_path: Path) -> None:
+    """Its settings may have changed since its parent was started."""
+    spool = Halves(tmp_path / "one")
+    Halves(tmp_path / "two").close()
+
+    with pytest.raises(SettingsError, match="restart"):
+        open_outlet(tmp_path / "two", spool.share.handles("one"), bell=spool.share)
+    spool.close()
