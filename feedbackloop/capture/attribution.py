@@ -67,6 +67,9 @@ class Attribution:
             event = retries.event(first, second, implication)
             if event is not None:
                 yield event
+            if implication.reason == retries.FAILED:
+                # Whoever asks once more what was not answered still means the answer before.
+                continue
             if retries.repeats(first, second) or implication.implied is not Implied.NONE:
                 # The same prompt leaves no doubt which completion it reacts to.
                 return

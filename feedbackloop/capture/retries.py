@@ -28,6 +28,9 @@ from feedbackloop.events import Outcome, OutcomeReported, PromptRetried, RetryKi
 THANKED = "thanked"
 """The outcome that is reported of a completion whose reader said thanks."""
 
+FAILED = "failed"
+"""Why nothing follows from an answer that did not come: vLLM failed, or the sidecar died."""
+
 
 class Implied(StrEnum):
     """What a later prompt says about an earlier completion."""
@@ -222,7 +225,7 @@ def _exclusions(first: Sketch, second: Sketch, rules: Rules, crowd: Crowd) -> It
     again = repeats(first, second)
     checks = {
         "other_person": (first.tenant, first.user) != (second.tenant, second.user),
-        "failed": first.outcome in (Outcome.UPSTREAM_FAILED, Outcome.CRASHED),
+        FAILED: first.outcome in (Outcome.UPSTREAM_FAILED, Outcome.CRASHED),
         "no_answer": not first.is_answered,
         "not_read": first.outcome is Outcome.CLIENT_GONE and stopped_early,
         "same_request": first.idempotency_key is not None

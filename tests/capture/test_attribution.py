@@ -1,13 +1,14 @@
 from datetime import timedelta
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.capture.attribution import Attribution, implied
 from feedbackloop.capture.retries import Rules
-from feedbackloop.events import CompletionServed, OutcomeReported, PromptRetried, RetryKind
+from feedbackloop.events import CompletionServed, Outcome, OutcomeReported, PromptRetried, RetryKind
 from tests.capture.talks import ANN, BOB, served, talk
 
 PIZZA = "How do I make a pizza at home?"
@@ -42,6 +43,18 @@ def test_regenerating_in_a_longer_talk_blames_the_answer_and_not_the_one_before(
     facts = live(before, first, again)
 
     assert blamed(facts) == [("c2", "c3")]
+
+
+def test_who_asks_again_what_was_not_answered_means_the_answer_before() -> None:
+    """The sidecar died while the person asked a second time; there is no answer to blame."""
+    first = served("c1", talk(PIZZA))
+    lost = msgspec.structs.replace(
+        served("c2", talk(PIZZA), at=10, took=0), replies=(), outcome=Outcome.CRASHED, status=0
+    )
+    again = served("c3", talk(PIZZA), at=20)
+
+    assert blamed(live(first, lost, again)) == [("c1", "c2"), ("c1", "c3")]
+    assert blamed(live(lost, again)) == []
 
 
 def test_an_edit_blames_the_answer_that_it_replaces() -> None:
