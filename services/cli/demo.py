@@ -27,7 +27,7 @@ _SETTLE_SECONDS = 60.0
 def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
     seed: Annotated[int, typer.Option(help="Of the model and of the people.")] = 0,
-    first_answers: Annotated[int, typer.Option(help="Questions that people ask at most.")] = 8_000,
+    first_answers: Annotated[int, typer.Option(help="Questions that people ask at most.")] = 20_000,
     kills: Annotated[
         int, typer.Option(help="kill -9 so often, until the canary: sidecar, scheduler, trainer.")
     ] = 0,
