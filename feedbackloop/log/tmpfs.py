@@ -59,6 +59,10 @@ class TmpfsMarks:
         self._prefix = f"feedbackloop-{named}-"
 
     def begin(self, producer: str) -> TmpfsMark:
+        # Whoever died while it began had numbered nothing; the spool is ours alone by now.
+        for unfinished in self._folder.glob(f"{self._prefix}*{_UNFINISHED}"):
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
         file = self._file(producer)
         unfinished = file.with_name(file.name + _UNFINISHED)
         handle = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

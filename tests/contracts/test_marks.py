@@ -104,3 +104,18 @@ def test_a_file_that_is_no_mark_says_nothing(tmp_path: Path, content: bytes) -> 
     file.with_name(file.name.replace("one", "two")).write_bytes(content)
 
     assert not marks.dead()
+
+
+def test_a_mark_that_was_never_finished_is_cleared_by_the_next(tmp_path: Path) -> None:
+    marks = TmpfsMarks(tmp_path, spool=tmp_path / "spool")
+    marks.begin("first").remove()
+    mark = marks.begin("second")
+    (name,) = [file.name for file in tmp_path.iterdir()]
+    mark.remove()
+    (tmp_path / name.replace("second", "killed.new")).touch()
+    (tmp_path / "feedbackloop-another-killed.new").touch()
+
+    marks.begin("third")
+
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {name.replace("second", "third"), "feedbackloop-another-killed.new"}
