@@ -39,12 +39,11 @@ def completion_served(
     Raises:
         MalformedEvent: If the request's body is no JSON object.
     """
-    body = _body(opened)
+    body, said = _body(opened), _said(opened, closed)
     messages = prompt(body, endpoint=opened.endpoint)
     hashes = chain(messages, key=keys.chain, start=_start(body, keys.chain))
-    said = _said(opened, closed)
     accepted_at = moment(opened.accepted_ns)
-    first_ns = closed.first_token_ns if closed is not None else None
+    served = closed or opened
     return CompletionServed(
         event_id=event_id("completion", opened.completion_id),
         tenant=opened.tenant,
@@ -57,8 +56,8 @@ def completion_served(
         reply_chains=_reply_chains(hashes, said.replies, keys.chain),
         alias=opened.alias,
         assigned=opened.assigned,
-        release=closed.release if closed is not None else opened.release,
-        release_seq=closed.release_seq if closed is not None else opened.release_seq,
+        release=served.release,
+        release_seq=served.release_seq,
         arm=opened.arm,
         propensity=opened.propensity,
         epoch=opened.epoch,
@@ -69,10 +68,10 @@ def completion_served(
         prompt_tokens=said.usage.prompt_tokens,
         completion_tokens=said.usage.completion_tokens,
         accepted_at=accepted_at,
-        first_token_at=moment(first_ns) if first_ns is not None else None,
+        first_token_at=_first_token_at(closed),
         ended_at=moment(closed.ended_ns) if closed is not None else accepted_at,
         outcome=_outcome(closed, said),
-        status=closed.status if closed is not None else 0,
+        status=0 if closed is None else closed.status,
         streamed=body.get("stream") is True,
         idempotency_key=opened.headers.get("idempotency-key"),
         source=opened.source,
@@ -94,6 +93,12 @@ def moment(nanoseconds: int) -> datetime:
     """Turn nanoseconds since 1970 into a time, to the microsecond."""
     seconds, rest = divmod(nanoseconds, 10**9)
     return _EPOCH + timedelta(0, seconds, rest // 1000)
+
+
+def _first_token_at(closed: Closed | None) -> datetime | None:
+    if closed is None or closed.first_token_ns is None:
+        return None
+    return moment(closed.first_token_ns)
 
 
 def _body(opened: Opened) -> JsonObject:

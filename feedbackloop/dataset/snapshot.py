@@ -141,22 +141,13 @@ def build(gathering: Gathering, options: Options, *, holdouts: Holdouts) -> Snap
     train, held_out = _split(window, holdouts, options.holdout_share)
     kto, left_out = _kto(train, labels, options)
     left_out += _without_secret(window, labels, holdouts)
-    judged, _ = select(
-        _labelled(held_out, labels),
-        min_confidence=options.min_confidence,
-        max_rows_per_user=options.max_rows_per_user,
-        untrained=options.untrained,
-    )
+    judged, _ = _selected(held_out, labels, options)
     pairs, judged_pairs = (
         dpo_rows(some, labels, confidences=trust, untrained=options.untrained)
         for some in (train, held_out)
     )
-    snapshot_rows = (
-        tuple(kto_rows(kto)),
-        tuple(_capped_pairs(pairs, options)),
-        tuple(kto_rows(judged)),
-        tuple(judged_pairs),
-    )
+    trained = tuple(kto_rows(kto)), tuple(_capped_pairs(pairs, options))
+    judging = tuple(kto_rows(judged)), tuple(judged_pairs)
     manifest = Manifest(
         format=FORMAT,
         options=options,
@@ -169,19 +160,16 @@ def build(gathering: Gathering, options: Options, *, holdouts: Holdouts) -> Snap
         ),
         labelled=_by_label(label.desirable for label in labels.values()),
         left_out=dict(sorted(left_out.items())),
-        rows=_counts(snapshot_rows[0], snapshot_rows[1]),
-        held_out=_counts(snapshot_rows[2], snapshot_rows[3]),
-        influence={
-            "kto": influence([(row.unit, row.weight) for row in snapshot_rows[0]]),
-            "dpo": influence([(row.unit, 1.0) for row in snapshot_rows[1]]),
-        },
+        rows=_counts(*trained),
+        held_out=_counts(*judging),
+        influence=_influences(*trained),
     )
     return Snapshot(
         manifest=manifest,
-        kto=snapshot_rows[0],
-        dpo=snapshot_rows[1],
-        held_out_kto=snapshot_rows[2],
-        held_out_dpo=snapshot_rows[3],
+        kto=trained[0],
+        dpo=trained[1],
+        held_out_kto=judging[0],
+        held_out_dpo=judging[1],
     )
 
 
@@ -294,15 +282,21 @@ def _labelled(gathered: Sequence[Gathered], labels: Mapping[CompletionId, Label]
     ]
 
 
-def _kto(
-    train: Sequence[Gathered], labels: Mapping[CompletionId, Label], options: Options
+def _selected(
+    gathered: Sequence[Gathered], labels: Mapping[CompletionId, Label], options: Options
 ) -> tuple[list[Labelled], Counter[str]]:
-    selected, left_out = select(
-        _labelled(train, labels),
+    return select(
+        _labelled(gathered, labels),
         min_confidence=options.min_confidence,
         max_rows_per_user=options.max_rows_per_user,
         untrained=options.untrained,
     )
+
+
+def _kto(
+    train: Sequence[Gathered], labels: Mapping[CompletionId, Label], options: Options
+) -> tuple[list[Labelled], Counter[str]]:
+    selected, left_out = _selected(train, labels, options)
     kept, dropped = down_sample(
         selected,
         max_ratio=options.max_ratio,
@@ -329,6 +323,13 @@ def _capped_pairs(rows: Sequence[DpoRow], options: Options) -> list[DpoRow]:
 def _by_label(labels: Iterable[bool]) -> dict[str, int]:
     counted = Counter(labels)
     return {"desirable": counted[True], "undesirable": counted[False]}
+
+
+def _influences(kto: Sequence[KtoRow], dpo: Sequence[DpoRow]) -> dict[str, Influence]:
+    return {
+        "kto": influence([(row.unit, row.weight) for row in kto]),
+        "dpo": influence([(row.unit, 1.0) for row in dpo]),
+    }
 
 
 def _counts(kto: Sequence[KtoRow], dpo: Sequence[DpoRow]) -> dict[str, int]:

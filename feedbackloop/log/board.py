@@ -51,12 +51,16 @@ class Board:
         self.cells = (memoryview(bytearray(BYTES)) if memory is None else memory).cast("q")
 
 
-class Bell(Protocol):
-    """Tells a reader that something was written."""
+class Rings(Protocol):
+    """Tells a reader that something was written, wherever that reader is."""
 
     def ring(self) -> None:
         """Wake whoever waits. From any thread, at once."""
         ...
+
+
+class Bell(Rings, Protocol):
+    """The same, heard here."""
 
     def wait_for(self, happened: Callable[[], bool], timeout_seconds: float) -> bool:
         """Block until ``happened()``, looking whenever the bell rings; False if time ran out."""

@@ -61,9 +61,6 @@ class Share:
         with contextlib.suppress(OSError):
             os.write(self._rings, b".")
 
-    def wait_for(self, happened: Callable[[], bool], timeout_seconds: float) -> bool:
-        raise NotImplementedError("another process reads this spool")
-
     def close(self) -> None:
         """Give the handles back; a child that still lives ends. Safe to call twice."""
         for handle in (self._memory, self._heard, self._rings, self._lock):

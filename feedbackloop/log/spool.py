@@ -14,7 +14,7 @@ import msgspec
 
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log import killed, reader
-from feedbackloop.log.board import Bell, Board, NearBell
+from feedbackloop.log.board import Board, NearBell, Rings
 from feedbackloop.log.disk import Disk
 from feedbackloop.log.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
 from feedbackloop.log.marks import Mark, Marks, NoMark, Unmarked
@@ -64,7 +64,7 @@ class SpoolQueue:
         now_ns: Callable[[], int],
         marks: Marks = _UNMARKED,
         closed: Callable[[], None] = lambda: None,
-        far: tuple[Board, Bell] | None = None,
+        far: tuple[Board, Rings] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.producer = producer
@@ -80,20 +80,14 @@ class SpoolQueue:
         self._queued_bytes = 0
         self._shed: list[GapNote] = []
         self._shed_records: Counter[str] = Counter()
-        through = checkpoint(disk)
-        killed.declare(disk, marks, after=through, now_ns=now_ns)
-        self._writer = Writer(
-            disk,
-            producer=producer,
-            segment_bytes=limits.segment_bytes,
-            reserved=True,
-            after=through,
-        )
+        self._recounted = checkpoint(disk)
+        killed.declare(disk, marks, after=self._recounted, now_ns=now_ns)
+        self._writer = self._make_writer(after=self._recounted)
         self._is_far = far is not None
-        self._board, self._bell = far or (Board(), NearBell())
+        bell = NearBell()
+        self._board, self._rings = far or (Board(), bell)
         self._board.tail = self._board.synced = reader.end(disk)
-        self._outlet = SpoolOutlet(disk, producer=producer, board=self._board, bell=self._bell)
-        self._recounted = through
+        self._outlet = SpoolOutlet(disk, producer=producer, board=self._board, bell=bell)
         self._disk_bytes = self._written_bytes()
         self._mark = self._marked(marks)
         name = f"spool-{producer[:8]}"
@@ -166,6 +160,15 @@ class SpoolQueue:
             shed = {("shed", reason): count for reason, count in self._shed_records.items()}
         segments = {"suspect": self._writer.suspects, "quarantined": self._board.quarantined}
         return shed | {("segment", what): count for what, count in segments.items()}
+
+    def _make_writer(self, *, after: int) -> Writer:
+        return Writer(
+            self._disk,
+            producer=self.producer,
+            segment_bytes=self._limits.segment_bytes,
+            reserved=True,
+            after=after,
+        )
 
     def _marked(self, marks: Marks) -> Mark:
         """Begin this producer's mark; without one it goes on, as long as it lives."""
@@ -271,7 +274,7 @@ class SpoolQueue:
     def wrote(self, position: int) -> None:
         """Learn on the writer thread that everything up to ``position`` can be read."""
         self._board.tail = max(self._board.tail, position)
-        self._bell.ring()
+        self._rings.ring()
 
     def synced(self, position: int) -> None:
         """Learn on the writer thread that everything up to ``position`` is on disk."""

@@ -60,6 +60,10 @@ def demo(
     }
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=2))
+    _conclude(report)
+
+
+def _conclude(report: Json) -> None:
     demo_report.show(report)
     problems = demo_report.shortcomings(report)
     for problem in problems:
@@ -76,12 +80,7 @@ def _tell_the_story(one: Demo, *, first_answers: int, kills: int, seed: int) -> 
     voted_at = datetime.now(UTC)
     killer = Killer(one.home, kills=kills, random=Random(seed))  # noqa: S311  # no secret
     with killer.at_work() if kills else nullcontext():
-        count = ("--first-answers", str(first_answers))
-        with one.meanwhile("traffic", "traffic", "--seed", str(seed), *count) as asked:
-            good = one.wait(("train", *_ENDED))
-        asked()
-        _say("5/8 a round", "snapshot, training, gate; then canary and swap on live traffic")
-        good = one.wait(("canary", *_ENDED), run=good["run"])
+        good = _train(one, first_answers=first_answers, seed=seed)
     settle(one.home, seconds=_SETTLE_SECONDS)
     good, swap = _roll_out(one, good, seed=seed)
     _say("6/8 after", "the same questions again")
@@ -110,6 +109,16 @@ def _tell_the_story(one: Demo, *, first_answers: int, kills: int, seed: int) -> 
         "clock_scale": float(CLOCK_SCALE),
         "seed": seed,
     }
+
+
+def _train(one: Demo, *, first_answers: int, seed: int) -> Json:
+    """Let people ask until a run is due; follow it to its canary or its end."""
+    count = ("--first-answers", str(first_answers))
+    with one.meanwhile("traffic", "traffic", "--seed", str(seed), *count) as asked:
+        run = one.wait(("train", *_ENDED))
+    asked()
+    _say("5/8 a round", "snapshot, training, gate; then canary and swap on live traffic")
+    return one.wait(("canary", *_ENDED), run=run["run"])
 
 
 def _roll_out(one: Demo, run: Json, *, seed: int) -> tuple[Json, Json]:

@@ -87,9 +87,9 @@ def make_app(parts: Parts) -> FastAPI:
 
     app = FastAPI(title="feedbackloop scheduler", version=feedbackloop.__version__, redoc_url=None)
     app.include_router(_health(parts))
-    for router in (_runs(parts), _starting(parts), _releases(parts), _lineage(parts)):
+    for make in (_runs, _plans, _starting, _releases, _lineage):
         app.include_router(
-            router, prefix="/api", responses=DOCUMENTED, dependencies=[Depends(admin)]
+            make(parts), prefix="/api", responses=DOCUMENTED, dependencies=[Depends(admin)]
         )
     explain_refusals(app)
     return app
@@ -147,6 +147,12 @@ def _runs(parts: Parts) -> APIRouter:
         except ValueError as error:
             raise RequestError(str(error), status=409) from error
         return dict(msgspec.to_builtins(cancelled))
+
+    return router
+
+
+def _plans(parts: Parts) -> APIRouter:
+    router = APIRouter(tags=["runs"])
 
     @router.get("/plan/{alias}")
     async def due(alias: str) -> dict[str, Any]:

@@ -151,22 +151,15 @@ async def run(settings: Settings) -> None:
         await stack.enter_async_context(server)
         parts = make_parts(settings, keyring, spool, server, tokens=tokens)
         tasks = [
-            asyncio.create_task(
-                watch(
-                    parts.readiness,
-                    server,
-                    parts.router,
-                    mirror=not settings.aliases,
-                    seconds=sidecar.converge_seconds,
-                )
-            ),
-            asyncio.create_task(_refresh(keyring)),
-            asyncio.create_task(_count(Troubles(spool))),
+            asyncio.create_task(one)
+            for one in (
+                _watch(settings, parts),
+                _refresh(keyring),
+                _count(Troubles(spool)),
+                *([] if tokens is None else [tokens.run()]),
+                *([parts.convergence.run()] if isinstance(parts.convergence, Converger) else []),
+            )
         ]
-        if tokens is not None:
-            tasks.append(asyncio.create_task(tokens.run()))
-        if isinstance(parts.convergence, Converger):
-            tasks.append(asyncio.create_task(parts.convergence.run()))
         telemetry.SPOOL_BACKLOG_BYTES.set_function(spool.behind_bytes)
         telemetry.OLDEST_UNCONFIRMED_SECONDS.set_function(keeper.oldest_seconds)
         await keeper.start()
@@ -178,6 +171,17 @@ async def run(settings: Settings) -> None:
         await asyncio.to_thread(spool.close)
         drained = await keeper.stop(drain_seconds=sidecar.drain_seconds)
         log.info("stopped", drained=drained)
+
+
+async def _watch(settings: Settings, parts: Parts) -> None:
+    """Look at vLLM, for ever."""
+    await watch(
+        parts.readiness,
+        parts.server,
+        parts.router,
+        mirror=not settings.aliases,
+        seconds=settings.sidecar.converge_seconds,
+    )
 
 
 async def _count(troubles: Troubles) -> None:

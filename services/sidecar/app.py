@@ -47,6 +47,7 @@ def make_public(parts: Parts) -> FastAPI:
     """Make the application for feedback and models."""
     app = FastAPI(title="feedbackloop sidecar", version=__version__, redoc_url=None, docs_url=None)
     app.include_router(routes.feedback_routes(parts))
+    app.include_router(routes.withdrawal_routes(parts))
     app.include_router(routes.recording_routes(parts))
     app.include_router(routes.model_routes(parts))
     _speak_openai(app)

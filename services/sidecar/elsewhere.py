@@ -131,18 +131,10 @@ class Elsewhere:
         alias: Alias,
         client_key: str,
     ) -> Recorded:
-        identities = self._parts.identities
-        asked_ns, ended_ns = _nanoseconds(answered.asked_at), _nanoseconds(answered.ended_at)
+        asked_ns = _nanoseconds(answered.asked_at)
         request, response = bytes(told.request), bytes(told.response)
         called = client_key or answered.source_id or sha256(request + response).hexdigest()
-        receipt = identities.issue(
-            who,
-            alias,
-            _PICK,
-            minute=asked_ns // _MINUTE_NS,
-            nonce=identities.nonce(who.tenant, told.source, called),
-        )
-        name = completion_id(endpoint, receipt)
+        name = completion_id(endpoint, self._receipt(who, alias, told.source, called, asked_ns))
         opened = Opened(
             completion_id=name,
             tenant=who.tenant,
@@ -170,10 +162,21 @@ class Elsewhere:
             streamed=False,
             body=response,
             first_token_ns=None,
-            ended_ns=ended_ns,
+            ended_ns=_nanoseconds(answered.ended_at),
             outcome=Outcome.COMPLETE,
         )
         return Recorded(opened=opened, closed=closed)
+
+    def _receipt(self, who: Who, alias: Alias, source: str, called: str, asked_ns: int) -> str:
+        """Sign a receipt that is the same for the same completion, whenever it is told."""
+        identities = self._parts.identities
+        return identities.issue(
+            who,
+            alias,
+            _PICK,
+            minute=asked_ns // _MINUTE_NS,
+            nonce=identities.nonce(who.tenant, source, called),
+        )
 
 
 def _asked(told: Told) -> tuple[Endpoint, Asked]:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from feedbackloop.capture.record import Opened
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias, Endpoint
+from feedbackloop.serving.routing import Pick
 from services.sidecar import asked
 from services.sidecar.body import check_kind
-from services.sidecar.caller import CONVERSATION_HEADER, completion_id
+from services.sidecar.caller import CONVERSATION_HEADER, Who, completion_id
 from services.sidecar.entrance import no_model
 from services.sidecar.exchange import Call, Client, Exchange
 from services.sidecar.parts import Parts
@@ -69,8 +70,7 @@ class Proxy:
         if admitted is None:
             raise ValueError("the request's head was not checked")
         body = request.body()
-        endpoint = ENDPOINTS[request.path]
-        said = asked.read(body, endpoint)
+        said = asked.read(body, ENDPOINTS[request.path])
         if said.scores_prompt and not self._parts.scores_prompts:
             raise _prompt_scored(said.scores_prompt)
         who = self._entrance.enter(admitted, headers, said)
@@ -79,26 +79,7 @@ class Proxy:
         if ticket is None:
             raise no_model(said.model)
         try:
-            accepted_ns = self._clock()
-            pick = ticket.pick
-            receipt = self._identities.issue(who, alias, pick, minute=accepted_ns // _MINUTE_NS)
-            opened = Opened(
-                completion_id=completion_id(endpoint, receipt),
-                tenant=who.tenant,
-                conversation=who.conversation,
-                user=who.user,
-                endpoint=endpoint,
-                alias=alias,
-                assigned=pick.served.release,
-                release=pick.served.release,
-                release_seq=pick.served.seq,
-                arm=pick.arm,
-                propensity=pick.propensity,
-                epoch=pick.epoch,
-                body=body,
-                headers={name: headers[name] for name in _RECORDED if name in headers},
-                accepted_ns=accepted_ns,
-            )
+            opened, receipt = self._open(who, alias, ticket.pick, request, body)
         except BaseException:
             ticket.leave()
             raise
@@ -111,6 +92,32 @@ class Proxy:
             opened=opened,
         )
         return call, ticket
+
+    def _open(
+        self, who: Who, alias: Alias, pick: Pick, request: Request, body: bytes
+    ) -> tuple[Opened, str]:
+        """Begin a completion's record; return its receipt, too."""
+        accepted_ns = self._clock()
+        receipt = self._identities.issue(who, alias, pick, minute=accepted_ns // _MINUTE_NS)
+        endpoint, headers = ENDPOINTS[request.path], request.headers
+        opened = Opened(
+            completion_id=completion_id(endpoint, receipt),
+            tenant=who.tenant,
+            conversation=who.conversation,
+            user=who.user,
+            endpoint=endpoint,
+            alias=alias,
+            assigned=pick.served.release,
+            release=pick.served.release,
+            release_seq=pick.served.seq,
+            arm=pick.arm,
+            propensity=pick.propensity,
+            epoch=pick.epoch,
+            body=body,
+            headers={name: headers[name] for name in _RECORDED if name in headers},
+            accepted_ns=accepted_ns,
+        )
+        return opened, receipt
 
 
 def _named(body: bytes, opened: Opened) -> bytes:

@@ -76,14 +76,15 @@ def head(request: Request) -> tuple[dict[str, str], str]:
     return read_headers(request.scope), peer(request.scope)
 
 
+def _asking(parts: Parts, request: Request, once: str, user: str) -> Asking:
+    admitted = parts.entrance.admit_feedback(*head(request))
+    return Asking(admitted=admitted, client_key=once, user=user)
+
+
 def feedback_routes(parts: Parts) -> APIRouter:
     """Make the routes by which people say what they think."""
     router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
     feedback = Feedback(parts)
-
-    def asking(request: Request, once: str, user: str) -> Asking:
-        admitted = parts.entrance.admit_feedback(*head(request))
-        return Asking(admitted=admitted, client_key=once, user=user)
 
     @router.post(
         "",
@@ -93,7 +94,7 @@ def feedback_routes(parts: Parts) -> APIRouter:
     )
     async def give(request: Request, once: Once = "", user: User = "") -> Response:
         """Say something about a completion, with ``id`` of its reply as the only reference."""
-        who = asking(request, once, user)
+        who = _asking(parts, request, once, user)
         body = await _body(request, _VOTE_BYTES if who.has_key else _PAGE_BYTES)
         return json(await feedback.give(who, body), 202, who.admitted)
 
@@ -108,6 +109,14 @@ def feedback_routes(parts: Parts) -> APIRouter:
         body = await _body(request, parts.max_body_bytes)
         who = Asking(admitted=admitted, client_key=once, user=user)
         return _results(await feedback.give_all(who, body), admitted)
+
+    return router
+
+
+def withdrawal_routes(parts: Parts) -> APIRouter:
+    """Make the route by which people take back what they said."""
+    router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+    feedback = Feedback(parts)
 
     @router.delete(
         "/{completion_id}",
@@ -124,7 +133,7 @@ def feedback_routes(parts: Parts) -> APIRouter:
         user: User = "",
     ) -> Response:
         """Take back what was said: as if it had not been given."""
-        who = asking(request, once, user)
+        who = _asking(parts, request, once, user)
         return json(await feedback.withdraw(who, completion_id, signal), 202, who.admitted)
 
     return router

@@ -33,10 +33,12 @@ class Counting:
 
 @given(st.text(alphabet="019 .-+(x\u0663\uff15\u00b2\u4e2d"))
 def test_digits_of_every_script_begin_where_they_do(text: str) -> None:
+    """A telephone number in Arabic digits is one, too."""
     assert first_digits(plain(text)) == [one.start() for one in re.finditer(r"\d+", text)]
 
 
 def test_digits_of_every_script_are_written_as_ascii_has_them() -> None:
+    """Recognisers read ASCII alone; what is not translated is not found."""
     digits = [one for one in map(chr, range(0x20000)) if one.isdecimal()]
     assert len(digits) > 500
     assert [one for one in digits if plain(f"é{one}") != f"é{unicodedata.decimal(one)}"] == []
@@ -53,17 +55,20 @@ def test_whoever_looks_at_digits_alone_finds_the_same_by_itself(half: str) -> No
 
 
 def test_a_name_of_a_secret_holds_one_of_the_stems() -> None:
+    """A name without a stem would never be looked for."""
     names = [one for one in (*credentials.PASSWORDS, *credentials.KEYS) if one.isascii()]
     assert [one for one in names if not any(stem in one for stem in credentials.STEMS)] == []
 
 
 def test_every_prefix_of_a_secret_is_looked_for() -> None:
+    """A group that lacks one would let that key through, and no text would show it."""
     looked_for = [sign for _, signs in credentials.SIGNS for sign in signs]
     assert sorted(looked_for) == sorted(credentials.PREFIXED)
     assert all(mark in sign for mark, signs in credentials.SIGNS for sign in signs)
 
 
 def test_a_text_that_comes_again_is_not_searched_again() -> None:
+    """Else a long conversation costs the square of its turns."""
     one = Counting()
     redactor = Redactor([one])
     first, second = (redactor.finds(LONG) for _ in range(2))
@@ -72,6 +77,7 @@ def test_a_text_that_comes_again_is_not_searched_again() -> None:
 
 
 def test_the_same_text_has_the_number_that_its_event_gives_it() -> None:
+    """What is remembered is where values stand, never what replaces them."""
     redactor = Redactor(built_in())
     alone = redactor.text(f"{LONG} ann@example.org", Numbers())
     numbers = Numbers()
@@ -81,6 +87,7 @@ def test_the_same_text_has_the_number_that_its_event_gives_it() -> None:
 
 
 def test_a_failure_is_not_remembered() -> None:
+    """A recogniser that failed once may be mended by a restart of what it asks."""
     answers: list[Sequence[Found] | None] = [None, []]
     searched = Searched()
     assert searched.search(LONG, lambda _: answers.pop(0)) is None
@@ -89,6 +96,7 @@ def test_a_failure_is_not_remembered() -> None:
 
 
 def test_what_was_searched_longest_ago_is_forgotten() -> None:
+    """Memory is bounded whatever people write."""
     asked: list[str] = []
 
     def find(text: str) -> list[Found]:

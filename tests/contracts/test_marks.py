@@ -107,6 +107,7 @@ def test_a_file_that_is_no_mark_says_nothing(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_mark_that_was_never_finished_is_cleared_by_the_next(tmp_path: Path) -> None:
+    """Kills in a row must not fill a folder that all containers of a pod share."""
     marks = TmpfsMarks(tmp_path, spool=tmp_path / "spool")
     marks.begin("first").remove()
     mark = marks.begin("second")

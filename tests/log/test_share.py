@@ -7,6 +7,7 @@ from threading import Event
 import pytest
 
 from feedbackloop.errors import SettingsError
+from feedbackloop.log.board import NearBell
 from feedbackloop.log.folder import LocalDisk
 from feedbackloop.log.outlet import checkpoint
 from feedbackloop.log.port import Frame, SpoolGap
@@ -93,7 +94,7 @@ def test_a_reader_that_died_is_followed_by_one_that_begins_at_the_checkpoint(
     spool.release(through=first.position)
     put(spool, b"three")
 
-    heir = open_outlet(tmp_path, spool.share.handles("one"), bell=spool.share)
+    heir = open_outlet(tmp_path, spool.share.handles("one"), bell=NearBell())
 
     found = [one.payload for one in heir.read(after=heir.released()) if isinstance(one, Frame)]
     assert found == [b"two", b"three"]
@@ -124,5 +125,5 @@ def test_a_reader_of_another_folder_is_refused(tmp_path: Path) -> None:
     Halves(tmp_path / "two").close()
 
     with pytest.raises(SettingsError, match="restart"):
-        open_outlet(tmp_path / "two", spool.share.handles("one"), bell=spool.share)
+        open_outlet(tmp_path / "two", spool.share.handles("one"), bell=NearBell())
     spool.close()
