@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from feedbackloop.capture import reply, responses
-from feedbackloop.capture.fields import explain
+from feedbackloop.capture.fields import UNREADABLE, explain
 from feedbackloop.capture.reply import Said
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Endpoint
@@ -75,7 +75,7 @@ def parse(body: bytes) -> Told:
     except msgspec.ValidationError as error:
         message, param = explain(str(error))
         raise _wrong(param, message) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RequestError(
             f"the body is no valid JSON: {error}", status=400, code="invalid_json"
         ) from error

@@ -6,6 +6,7 @@ import msgspec
 
 from feedbackloop.capture import responses
 from feedbackloop.capture.chain import chain, extend, start_after
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.capture.identity import TenantKeys, event_id
 from feedbackloop.capture.record import Closed, Opened
 from feedbackloop.capture.reply import Said, read
@@ -104,7 +105,7 @@ def _first_token_at(closed: Closed | None) -> datetime | None:
 def _body(opened: Opened) -> JsonObject:
     try:
         return msgspec.json.decode(opened.body, type=JsonObject)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MalformedEvent(f"request of {opened.completion_id}: {error}") from error
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.events import JsonObject, Reply
 
 _decode = msgspec.json.Decoder().decode
@@ -161,7 +162,7 @@ def _events(body: bytes) -> Iterable[_Document | None]:
     if regular and len(body) > len(_END):
         # JSON holds no bare line end, so what stands between two events is none of their text.
         joined = body[len(_BEGIN) : -len(_END)].replace(_BETWEEN, b",")
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        with contextlib.suppress(*UNREADABLE):
             return _many.decode(b"[%b]" % joined)
     return _lines(body)
 
@@ -183,7 +184,7 @@ def data_lines(body: bytes) -> Iterator[bytes]:
 def _document(body: bytes) -> _Document | None:
     try:
         return _one.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return _forgiven(body)
 
 
@@ -191,7 +192,7 @@ def _forgiven(body: bytes) -> _Document | None:
     """Read a document some of whose fields have types that we do not know, without those."""
     try:
         document = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     if not isinstance(document, dict):
         return None

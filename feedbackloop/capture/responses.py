@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.capture.reply import Said, Usage, data_lines
 from feedbackloop.events import JsonObject, Reply
 
@@ -212,6 +213,6 @@ def _objects(value: object) -> Iterator[JsonObject]:
 def _object(data: bytes) -> JsonObject | None:
     try:
         value: Any = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return value if isinstance(value, dict) else None

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from feedbackloop.capture.exchange import moment
-from feedbackloop.capture.fields import explain
+from feedbackloop.capture.fields import UNREADABLE, explain
 from feedbackloop.capture.identity import event_id
 from feedbackloop.capture.record import Voted
 from feedbackloop.errors import MalformedEvent, RequestError
@@ -31,6 +31,7 @@ _Word = Annotated[str, Meta(min_length=1, max_length=200)]
 SIGNALS = ("thumb", "rating", "correction", "comment", "outcome", "choice")
 """The fields of a feedback body that say something about the completion; each can be withdrawn."""
 
+_WORDS = {"thumb": tuple(Thumb)}
 _Withdrawable = Literal["rating", "correction", "comment", "outcome", "choice"]
 
 
@@ -79,9 +80,9 @@ def parse(body: bytes) -> Vote:
     try:
         vote = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        message, param = explain(str(error))
+        message, param = explain(str(error), _WORDS)
         raise RequestError(message, status=422, param=param, code="invalid_feedback") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RequestError(
             f"the body is no valid JSON: {error}", status=400, code="invalid_json"
         ) from error
@@ -133,7 +134,7 @@ def signals(voted: Voted) -> Iterator[AnySignal]:
         return
     try:
         vote = _decoder.decode(voted.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MalformedEvent(f"vote on {voted.completion_id}: {error}") from error
     for name in vote.signals():
         # Without the client's own key, saying the same again later is a new vote: up, down and

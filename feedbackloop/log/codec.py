@@ -6,6 +6,7 @@ not know are ignored here and survive in the bytes, which an ``Entry`` keeps.
 
 import msgspec
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import MalformedEvent, RecordError, UnknownSchemaVersion
 from feedbackloop.events import AnyEvent
 
@@ -39,7 +40,7 @@ def decode(raw: bytes) -> AnyEvent:
         _check_version(raw)
     try:
         return _body.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MalformedEvent(str(error)) from error
 
 
@@ -54,7 +55,7 @@ def read(raw: bytes) -> AnyEvent | RecordError:
 def _check_version(raw: bytes) -> None:
     try:
         version = _head.decode(raw).v
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MalformedEvent(str(error)) from error
     if version > VERSION:
         raise UnknownSchemaVersion(found=version, known=VERSION)

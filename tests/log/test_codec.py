@@ -45,6 +45,8 @@ def test_a_version_from_the_future_is_set_aside() -> None:
         (b"\xff\xfe", "malformed"),
         (b'{"type":"ThumbGiven"}', "v"),
         (b'{"v":1,"type":"NoSuchEvent"}', "NoSuchEvent"),
+        (b'{"v":1,"type":"CompletionServed","request":' + b"[" * 10_000, "recursion"),
+        (b'{"x":' + b"[" * 10_000, "recursion"),
         (encode(a_thumb()).replace(b'"up"', b'"sideways"'), "thumb"),
     ],
 )
