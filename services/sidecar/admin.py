@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from feedbackloop.capture.fields import explain
+from feedbackloop.capture.fields import UNREADABLE, explain
 from feedbackloop.errors import RequestError
 from feedbackloop.promotion.release import ReleaseDocument, decode
 from services import telemetry
@@ -122,7 +122,7 @@ def read_signed(body: bytes, verify: Callable[[str], bytes]) -> ReleaseDocument:
     except msgspec.ValidationError as error:
         message, param = explain(str(error))
         raise RequestError(message, status=422, param=param, code="invalid_release") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RequestError(
             f"the body is no valid JSON: {error}", status=400, code="invalid_json"
         ) from error

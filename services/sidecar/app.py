@@ -15,6 +15,7 @@ from services.guard import Application, Receive, Scope, Send
 from services.sidecar import answers, routes
 from services.sidecar.admin import admin_routes, release_routes
 from services.sidecar.body import ClientGone
+from services.sidecar.bridge import internal_error
 from services.sidecar.documented import completion_paths, describe
 from services.sidecar.front import Front, FrontLimits
 from services.sidecar.pages import Pages
@@ -45,7 +46,13 @@ def make_front(parts: Parts, limits: FrontLimits | None = None) -> Front:
 
 def make_public(parts: Parts) -> FastAPI:
     """Make the application for feedback and models."""
-    app = FastAPI(title="feedbackloop sidecar", version=__version__, redoc_url=None, docs_url=None)
+    app = FastAPI(
+        title="feedbackloop sidecar",
+        version=__version__,
+        redoc_url=None,
+        docs_url=None,
+        redirect_slashes=False,
+    )
     app.include_router(routes.feedback_routes(parts))
     app.include_router(routes.withdrawal_routes(parts))
     app.include_router(routes.recording_routes(parts))
@@ -59,7 +66,12 @@ def make_public(parts: Parts) -> FastAPI:
 
 def make_admin(parts: Parts) -> FastAPI:
     """Make the application for operators and for the scheduler."""
-    app = FastAPI(title="feedbackloop sidecar: admin", version=__version__, redoc_url=None)
+    app = FastAPI(
+        title="feedbackloop sidecar: admin",
+        version=__version__,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.include_router(admin_routes(parts))
     app.include_router(release_routes(parts))
     _speak_openai(app)
@@ -71,7 +83,7 @@ def _speak_openai(app: FastAPI) -> None:
     """Answer every error in OpenAI's shape."""
 
     async def refused(request: Request, error: Exception) -> Response:
-        fault = _fault(error)
+        fault = _fault(error) or internal_error()
         if request.url.path.startswith("/v1/feedback"):
             telemetry.FEEDBACK_REFUSED.labels(str(fault.status)).inc()
         return Response(
@@ -81,11 +93,13 @@ def _speak_openai(app: FastAPI) -> None:
             media_type="application/json",
         )
 
-    for kind in (RequestError, ClientGone, HTTPException, RequestValidationError):
+    # The last one is raised again once it is answered, for whoever logs and counts it.
+    for kind in (RequestError, ClientGone, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, refused)
 
 
-def _fault(error: Exception) -> RequestError:
+def _fault(error: Exception) -> RequestError | None:
+    """Say what was wrong with a request; None if it was not the request."""
     match error:
         case RequestError():
             return error
@@ -102,7 +116,7 @@ def _fault(error: Exception) -> RequestError:
                 f"{param}: {first['msg']}", status=422, param=param, code="invalid_parameter"
             )
         case _:
-            raise error
+            return None
 
 
 def openapi(app: FastAPI) -> bytes:

@@ -5,6 +5,7 @@ import re
 import msgspec
 
 from feedbackloop.capture import responses
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Endpoint, JsonObject
 
@@ -88,7 +89,7 @@ def read(body: bytes, endpoint: Endpoint) -> Asked:
         match = _AT.search(str(error))
         param = next(filter(None, match.groups()), None) if match is not None else None
         raise RequestError(str(error), status=400, param=param, code="invalid_type") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise RequestError(
             f"the body is not JSON: {error}", status=400, code="invalid_json"
         ) from error

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.capture.record import Closed, Opened
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias, Outcome
@@ -302,5 +303,5 @@ def _is_unknown_model(body: bytes) -> bool:
     """Tell vLLM's way to say that a name is not loaded from any other 404."""
     try:
         return _fault.decode(body).error.param == "model"
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False

@@ -7,6 +7,7 @@ import msgspec
 
 from feedbackloop.capture import votes
 from feedbackloop.capture.exchange import moment
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.capture.receipt import Receipt
 from feedbackloop.capture.record import Voted
 from feedbackloop.capture.votes import SIGNALS, Vote
@@ -187,7 +188,7 @@ def is_batch(body: bytes) -> bool:
     """Say whether a body holds a list of items, right or wrong."""
     try:
         return _any.decode(body).items is not _NOTHING
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
 
 
@@ -201,7 +202,7 @@ def batch(body: bytes) -> list[msgspec.Raw]:
         items = _batch.decode(body).items
     except msgspec.ValidationError as error:
         raise _wrong_items(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise RequestError(
             f"the body is no valid JSON: {error}", status=400, code="invalid_json"
         ) from error

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from feedbackloop.capture.fields import UNREADABLE, explain
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias, TenantId
 from services import telemetry
@@ -75,5 +76,10 @@ class Passing:
 def _read(body: bytes) -> _Request:
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RequestError(str(error), status=400, param="model", code="invalid_request") from error
+    except msgspec.ValidationError as error:
+        message, param = explain(str(error))
+        raise RequestError(message, status=400, param=param, code="invalid_type") from error
+    except UNREADABLE as error:
+        raise RequestError(
+            f"the body is not JSON: {error}", status=400, code="invalid_json"
+        ) from error
