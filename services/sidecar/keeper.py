@@ -122,7 +122,7 @@ class Keeper:
         self._heard.set()
         try:
             self._oldest_at_ns = report.read(line).oldest_at_ns
-        except (msgspec.DecodeError, AttributeError) as error:
+        except ValueError as error:
             # Of a version that was installed since we started.
             log.error("report_not_read", error=str(error))  # noqa: TRY400  # its message says it all
 
@@ -133,7 +133,11 @@ class Keeper:
         except OSError as error:
             log.error("forwarder_not_started", error=str(error))  # noqa: TRY400  # its message says it all
             return None
-        await self._listen(reports)
+        try:
+            await self._listen(reports)
+        except Exception:  # the outermost loop: the next child is heard again
+            log.exception("forwarder_not_heard")
+            process.kill()
         return await asyncio.to_thread(process.wait)
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], int]:

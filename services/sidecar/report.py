@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 import prometheus_client
 
+from feedbackloop.capture.fields import UNREADABLE
 from services import telemetry
 
 Key = tuple[str, tuple[str, ...]]
@@ -56,11 +57,18 @@ class Reporter:
 
 
 def read(line: bytes) -> Report:
-    """Read a report, and add what it says to this process' counters."""
-    report = _reports.decode(line)
-    for one in report.counts:
-        counter: prometheus_client.Counter = getattr(telemetry, one.counter)
-        (counter.labels(*one.labels) if one.labels else counter).inc(one.amount)
+    """Read a report, and add what it says to this process' counters.
+
+    Raises:
+        ValueError: If it is none, or of a version that counts otherwise.
+    """
+    try:
+        report = _reports.decode(line)
+        for one in report.counts:
+            counter: prometheus_client.Counter = getattr(telemetry, one.counter)
+            (counter.labels(*one.labels) if one.labels else counter).inc(one.amount)
+    except (*UNREADABLE, AttributeError, ValueError) as error:
+        raise ValueError(f"no report of this version: {error}") from error
     return report
 
 

@@ -41,6 +41,21 @@ async def test_a_child_that_cannot_live_keeps_nobody_from_answering(share: Share
     keeper.kill()
 
 
+@pytest.mark.parametrize("said", ["b'x' * 2**21", r"b'{\"counts\":[[\"REDACTED\",[],1]]}\n'"])
+async def test_a_child_that_says_what_nobody_understands_is_followed_by_another(
+    share: Share, said: str
+) -> None:
+    """It may be of a version that was installed meanwhile; what it forwards is as good."""
+    before = restarts()
+    says = "import json,os,sys; os.write(json.loads(sys.argv[1])['reports'], {})"
+    keeper = a_keeper(share, says.format(said))
+
+    await keeper.start()
+    await until(lambda: restarts() >= before + 2)
+
+    keeper.kill()
+
+
 async def test_a_child_that_refuses_its_settings_at_the_start_ends_the_start(share: Share) -> None:
     """The operator is still there to mend them."""
     keeper = a_keeper(share, "raise SystemExit(2)")

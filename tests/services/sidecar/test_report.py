@@ -1,5 +1,8 @@
 """What a child counted, added up."""
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from services import telemetry
 from services.sidecar import report
 from services.sidecar.report import Reporter
@@ -39,3 +42,20 @@ def test_what_is_read_is_added_to_our_own() -> None:
     found = report.read(line)
 
     assert (redacted("iban"), found.oldest_at_ns) == (4, 5)
+
+
+@given(st.binary() | st.text().map(str.encode))
+@example(b"\xff\n")
+@example(b"[" * 10_000)
+@example(b'{"counts":[["NOT_THERE",[],1.0]]}')
+@example(b'{"counts":[["REDACTED",["a","b"],1.0]]}')
+@example(b'{"counts":[["FORWARD_ERRORS",[],-1.0]]}')
+@example(b'{"counts":[["set_up_logs",[],1.0]]}')
+def test_what_is_no_report_of_this_version_is_a_value_error(line: bytes) -> None:
+    """Whoever keeps the child must not end because of a word of it."""
+    try:
+        found: object = report.read(line)
+    except ValueError as error:
+        found = error
+
+    assert isinstance(found, report.Report | ValueError)
