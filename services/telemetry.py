@@ -79,6 +79,11 @@ CONVERGE_ERRORS = Counter(
     "Looks at vLLM and the release documents that failed, by why; the next look tries again.",
     labelnames=["reason"],
 )
+TASK_ERRORS = Counter(
+    "feedbackloop_task_errors_total",
+    "Times that work beside the answers failed unexpectedly and was begun again, by what it was.",
+    labelnames=["task"],
+)
 ADAPTER_STEPS = Counter(
     "feedbackloop_adapter_steps_total",
     "Steps taken on this sidecar's vLLM, by what they were; failed is an adapter given up.",

@@ -28,6 +28,7 @@ from services.sidecar.app import make_admin, make_front
 from services.sidecar.caller import Identities
 from services.sidecar.converger import Converger, Terms
 from services.sidecar.keeper import Keeper
+from services.sidecar.lasting import lasting
 from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged, watch
 from services.sidecar.recording import Recorder
@@ -153,10 +154,10 @@ async def run(settings: Settings) -> None:
         tasks = [
             asyncio.create_task(one)
             for one in (
-                _watch(settings, parts),
-                _refresh(keyring),
-                _count(Troubles(spool)),
-                *([] if tokens is None else [tokens.run()]),
+                lasting("upstream", partial(_watch, settings, parts)),
+                lasting("keyring", partial(_refresh, keyring)),
+                lasting("spool", partial(_count, Troubles(spool))),
+                *([] if tokens is None else [lasting("oidc", tokens.run)]),
                 *([parts.convergence.run()] if isinstance(parts.convergence, Converger) else []),
             )
         ]
