@@ -328,6 +328,7 @@ class Forwarder:
                 log.warning("log_unavailable", error=str(error), reason=error.reason)
                 if error.reason not in _SHUT:
                     return
+                self._own.look()
                 await asyncio.sleep(_IDLE_SECONDS)
             except Exception:  # what is recorded matters more than what is remembered
                 log.exception("preparation_failed")

@@ -43,6 +43,8 @@ class Keeper:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._oldest_at_ns = 0
+        self._mute_since_ns = time.time_ns()
+        """Since when no child has said anything; 0 while one does."""
         self._heard = asyncio.Event()
         self._task: asyncio.Task[bool] | None = None
 
@@ -52,8 +54,15 @@ class Keeper:
         return None if self._process is None else self._process.pid
 
     def oldest_seconds(self) -> float:
-        """Return the age of the oldest record that was read and is not confirmed, 0 if none is."""
-        return (time.time_ns() - self._oldest_at_ns) / 1e9 if self._oldest_at_ns else 0.0
+        """Return the age of the oldest record that is not confirmed, 0 if none is.
+
+        While there is no child that knows, whatever waits counts from when there was none.
+        """
+        board = self._share.board
+        since_ns = self._oldest_at_ns
+        if not since_ns and board.tail > max(0, board.through):
+            since_ns = self._mute_since_ns
+        return (time.time_ns() - since_ns) / 1e9 if since_ns else 0.0
 
     async def start(self) -> None:
         """Return once the child is ready, or could not be for a reason that may pass.
@@ -105,6 +114,7 @@ class Keeper:
             self._heard.set()
             if time.monotonic() > began + _STEADY_SECONDS:
                 wait = _FIRST_WAIT_SECONDS
+            self._mute_since_ns = self._mute_since_ns or time.time_ns()
             telemetry.FORWARDER_RESTARTS.inc()
             log.error("forwarder_died", status=status, retry_seconds=wait)
             await self._rest(wait)
@@ -122,6 +132,7 @@ class Keeper:
         self._heard.set()
         try:
             self._oldest_at_ns = report.read(line).oldest_at_ns
+            self._mute_since_ns = 0
         except ValueError as error:
             # Of a version that was installed since we started.
             log.error("report_not_read", error=str(error))  # noqa: TRY400  # its message says it all

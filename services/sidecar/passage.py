@@ -59,6 +59,12 @@ class Passage:
         oldest = self._oldest
         return 0.0 if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
 
+    def look(self) -> None:
+        """Learn how old the first record is that waits, though nothing can be moved yet."""
+        first = next(iter(self.spool.read(after=self.after)), None)
+        if first is not None:
+            self._oldest = first.at if isinstance(first, Frame) else first.first_at
+
     async def move(self) -> bool:
         """Move one batch from the spool to the log; say whether there was any."""
         # Translated once: what was opened and then closed cannot be paired a second time.

@@ -285,6 +285,23 @@ async def test_how_far_behind_the_log_is_can_be_seen() -> None:
     assert shown("feedbackloop_oldest_unconfirmed_seconds") == 0
 
 
+async def test_what_waits_for_a_log_that_was_never_there_grows_old() -> None:
+    """A sidecar that starts while the brokers are away reads nothing, and the alarm must ring."""
+
+    async def prepare() -> None:
+        raise LogUnavailable("away", reason="unreachable")
+
+    spool = offered(an_opening(), a_closing())
+    forwarder = Forwarder(
+        spool, MemoryEventLog(), a_translator(), random=Random(1), prepare=prepare
+    )
+    forwarder.start()
+
+    await until(lambda: forwarder.oldest_seconds() > 0)
+
+    forwarder.stop(drain_seconds=PATIENT_SECONDS)
+
+
 async def test_a_log_that_was_cut_short_is_remembered_as_far_as_it_goes() -> None:
     """Retention must not keep a sidecar from starting."""
     event_log = MemoryEventLog()

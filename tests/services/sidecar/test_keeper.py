@@ -41,6 +41,19 @@ async def test_a_child_that_cannot_live_keeps_nobody_from_answering(share: Share
     keeper.kill()
 
 
+async def test_what_waits_while_there_is_no_child_grows_old(share: Share) -> None:
+    """It is the one alarm to have, and a child that cannot live cannot give it."""
+    keeper = a_keeper(share, "raise SystemExit(1)")
+    await keeper.start()
+
+    nothing = keeper.oldest_seconds()
+    share.board.tail = 100
+    something = keeper.oldest_seconds()
+
+    assert (nothing, something > 0) == (0, True)
+    keeper.kill()
+
+
 @pytest.mark.parametrize("said", ["b'x' * 2**21", r"b'{\"counts\":[[\"REDACTED\",[],1]]}\n'"])
 async def test_a_child_that_says_what_nobody_understands_is_followed_by_another(
     share: Share, said: str
