@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import secrets
 import signal
 import socket
@@ -17,7 +16,7 @@ import uvicorn
 
 from feedbackloop.errors import StoreUnavailable
 from feedbackloop.log.port import Store
-from services import addresses, telemetry, wiring
+from services import addresses, garbage, telemetry, wiring
 from services.archiver.archivist import Archivist, Terms
 from services.archiver.keeper import upkeep
 from services.archiver.probe import probe
@@ -43,13 +42,9 @@ def now() -> datetime:
 
 
 def calm_collector() -> None:
-    """Look for circles of garbage seldom: entries make none, and it took a quarter of the CPU.
-
-    Batches on their way make up to 50,000 objects, which come and go: more than those is garbage.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 5, 50)
+    """Look for circles of garbage seldom: entries make none, and it took a quarter of the CPU."""
+    # Batches on their way make up to 50,000 objects, which come and go: more is garbage.
+    garbage.calm((200_000, 5, 50))
 
 
 def make_runner(settings: Settings, store: Store) -> Runner:
