@@ -55,9 +55,9 @@ def _counting(tenants: Mapping[TenantId, TenantKeys], now: datetime) -> dict[Ten
 
 def _read(home: Path) -> dict[TenantId, TenantKeys]:
     file = path(home)
-    if not file.exists():
-        _create(file, KeyFile(tenants={DEFAULT: new_keys()}))
     try:
+        if not file.exists():
+            _create(file, KeyFile(tenants={DEFAULT: new_keys()}))
         if file.stat().st_mode & 0o077:
             raise SettingsError(f"{file} can be read by others: run chmod 600 on it")
         return dict(msgspec.json.decode(file.read_bytes(), type=KeyFile).tenants)

@@ -140,6 +140,10 @@ SPOOL_TROUBLES = Counter(
     "Records that the spool shed, by why; segments that a disk failed (suspect) or damaged.",
     labelnames=["what", "reason"],
 )
+SPOOL_REFUSED = Gauge(
+    "feedbackloop_spool_refused",
+    "1 while the spool's disk takes no records: answers go out unrecorded, votes get 503.",
+)
 SPOOLS_ADOPTED = Counter(
     "feedbackloop_spools_adopted_total",
     "Spools of dead sidecars that this one has taken over.",

@@ -1,12 +1,15 @@
 """The sidecar's spool, written by it and read by its child."""
 
+import errno
 import secrets
+import stat
 import time
 from functools import partial
 from pathlib import Path
 
 import structlog
 
+from feedbackloop.errors import SettingsError
 from feedbackloop.log import spools
 from feedbackloop.log.marks import Marks
 from feedbackloop.log.port import Outlet, Spool
@@ -19,6 +22,30 @@ log = structlog.get_logger()
 
 # A sidecar that was killed leaves a child, which ends as soon as it notices.
 _PATIENCE_SECONDS = 10.0
+# Of a path that no disk will ever have.
+_NO_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP})
+
+
+def require_folder(settings: Settings, name: str) -> None:
+    """Tell a wrong setting from a disk that fails: the first ends the start, the second does not.
+
+    Raises:
+        SettingsError: If something that is no folder is where the spool of ``name`` or a folder
+            above it is to be, or the path can be none.
+    """
+    folder = settings.home.absolute() / "spool" / name
+    for place in (folder, *folder.parents):
+        try:
+            is_folder = stat.S_ISDIR(place.stat().st_mode)
+        except OSError as error:
+            if error.errno in _NO_PATH:
+                raise SettingsError(f"FEEDBACKLOOP_HOME: {error.strerror}: {folder}") from error
+            continue  # not there yet, or the disk's own business
+        if not is_folder:
+            raise SettingsError(
+                f"FEEDBACKLOOP_HOME is {settings.home}, and the spool is to be in {folder}: "
+                f"{place} is no folder"
+            )
 
 
 def open_spool(settings: Settings, name: str, *, share: Share | None = None) -> SpoolQueue:
@@ -28,6 +55,9 @@ def open_spool(settings: Settings, name: str, *, share: Share | None = None) -> 
         settings: Where it is, and how large it may become.
         name: Of the process.
         share: Lets a child read and release it: see ``open_outlet``.
+
+    Returns:
+        A spool, also if its disk fails: it takes records once the disk does.
 
     Raises:
         SettingsError: If another process has it open.

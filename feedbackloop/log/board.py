@@ -26,7 +26,7 @@ class _Cell:
 
 
 class Board:
-    """The numbers. Of those who write: ``tail``, ``synced``, ``ending``; all others of the reader.
+    """Numbers. The writer's: ``tail``, ``synced``, ``opened``, ``ending``; the rest: the reader's.
 
     Args:
         memory: ``BYTES`` long, zeros at first; None for memory of this process alone.
@@ -46,9 +46,15 @@ class Board:
     """1 while the reader sleeps, and wants to be woken."""
     ending = _Cell(6)
     """1 once nothing more is written: the reader finishes, and ends."""
+    opened = _Cell(7)
+    """1 once there is a folder to read: its disk may have failed so far."""
 
     def __init__(self, memory: memoryview | None = None) -> None:
         self.cells = (memoryview(bytearray(BYTES)) if memory is None else memory).cast("q")
+
+    def clear(self) -> None:
+        """Say that there is nothing yet, as long as nobody else looks."""
+        self.tail = self.synced = self.through = self.checkpoint = -1
 
 
 class Rings(Protocol):

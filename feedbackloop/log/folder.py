@@ -28,6 +28,7 @@ class LocalDisk:
 
         Raises:
             SettingsError: If another process is it already.
+            OSError: If the disk refuses.
         """
         for _ in range(max(1, round(patience_seconds / _TRY_SECONDS))):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -45,21 +46,26 @@ class LocalDisk:
         return -1 if self._locked is None else self._locked
 
     def try_lock(self) -> bool:
-        """Become the one writer of a folder that exists, if it has none."""
+        """Become the one writer of a folder that exists, if it has none; raises like ``lock``."""
         try:
             handle = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             return False
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = self.is_lock(handle)
+        except BlockingIOError:
+            free = False
         except OSError:
             os.close(handle)
-            return False
-        if not self.is_lock(handle):
+            raise
+        if not free:
             os.close(handle)
             return False
-        os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
+        # For people alone: a full disk that has no room for it keeps nobody from the lock.
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
         self._locked = handle
         return True
 

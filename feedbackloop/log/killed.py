@@ -90,7 +90,8 @@ def _highest(disk: Disk, name: str, head: segment.SegmentHeader) -> _Held:
 def _write(disk: Disk, producer: str, note: GapNote, *, after: int) -> None:
     payload = msgspec.json.encode(note)
     frame = frames.encode(payload, kind=Kind.GAP, seq=note.first, at_ns=note.first_at_ns)
-    writer = Writer(disk, producer=producer, segment_bytes=_SEGMENT_BYTES, after=after)
+    writer = Writer(disk, producer=producer, segment_bytes=_SEGMENT_BYTES)
+    writer.open(after=after)
     try:
         writer.append([frame], first_seq=note.first)
         writer.sync()

@@ -144,6 +144,10 @@ class MemorySpool:
     def released(self) -> int:
         return self._through
 
+    @property
+    def refusal(self) -> Exception | None:
+        return LogUnavailable("the spool refuses") if self.refusing else None
+
     def troubles(self) -> Mapping[tuple[str, str], int]:
         gaps = sum(isinstance(one, SpoolGap) for one in self._entries)
         return {("shed", "refused"): gaps} if gaps else {}

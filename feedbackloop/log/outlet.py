@@ -37,7 +37,14 @@ class SpoolOutlet:
         self._bell = bell
         self._closed: Callable[[], None] | None = closed
         self._damaged: set[int] = set()
-        board.through = board.checkpoint = checkpoint(disk)
+
+    def open(self) -> None:
+        """Learn from the disk what was released, before anything else.
+
+        Raises:
+            OSError: If the disk refuses. It may be called again.
+        """
+        self._board.through = self._board.checkpoint = checkpoint(self._disk)
 
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
         # What was released may be gone, and nobody asks for it.

@@ -209,6 +209,8 @@ class Outlet(Protocol):
 class Spool(Outlet, Protocol):
     """Raw records of one process, on its own disk, on their way into the log.
 
+    A disk that fails, at the start or later, is tried again for as long as the process lives.
+
     Thread-safe, and never blocks its caller: one writer thread does the input and output.
     Promises, held by ``tests/contracts/test_spool.py``:
 
@@ -241,6 +243,11 @@ class Spool(Outlet, Protocol):
         self, payloads: Sequence[bytes], *, written: Callable[[Sequence[Exception | None]], None]
     ) -> None:
         """Hand over several records that are not durable; ``written`` has a word for each."""
+        ...
+
+    @property
+    def refusal(self) -> Exception | None:
+        """Why the disk took nothing when it was tried last; None if it did."""
         ...
 
 

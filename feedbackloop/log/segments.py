@@ -44,6 +44,7 @@ class Partition:
         self._now_ns = now_ns
         self._seq = 0
         writer = Writer(disk, producer=producer, segment_bytes=segment_bytes)
+        writer.open()
         self._thread = WriterThread(writer, name=f"log-{producer[:8]}", aside=Nobody())
         self._thread.start()
 

@@ -44,7 +44,7 @@ class Share:
         self._lock = -1
 
     def hold(self, lock: int) -> None:
-        """Keep a folder's lock until ``close``, for the child to have."""
+        """Keep a folder's lock until ``close``, for the child to have; once."""
         self._lock = os.dup(lock)
 
     def handles(self, producer: str) -> Handles:

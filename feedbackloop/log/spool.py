@@ -7,7 +7,6 @@ gap as soon as there is room for it.
 import contextlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -15,18 +14,20 @@ import msgspec
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log import killed, reader
 from feedbackloop.log.board import Board, NearBell, Rings
+from feedbackloop.log.claim import Claim, Unclaimed
 from feedbackloop.log.disk import Disk
 from feedbackloop.log.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
 from feedbackloop.log.marks import Mark, Marks, NoMark, Unmarked
 from feedbackloop.log.outlet import SpoolOutlet, checkpoint
 from feedbackloop.log.port import Frame, SpoolGap
-from feedbackloop.log.reader import GapNote
+from feedbackloop.log.shed import Shed
 from feedbackloop.log.thread import Group, Pending, WriterThread
 from feedbackloop.log.writer import Writer
 
 SEGMENT_BYTES = 16 * 2**20
 """Of a spool that has room enough."""
 _UNMARKED = Unmarked()
+_UNCLAIMED = Unclaimed()
 _RESERVE = 0.1  # of memory and disk, kept for what was promised to a client
 
 
@@ -48,8 +49,9 @@ class SpoolLimits(msgspec.Struct, frozen=True, kw_only=True):
 class SpoolQueue:
     """The spool over a disk. See ``log/port.py`` for what it promises.
 
-    Nothing is written before ``start``, or ``work`` is called instead; but for what producers that
-    died here had numbered and not written: ``marks`` say it, and it is declared at once.
+    Nothing is read or written before ``start``, or ``open`` and ``work`` are called instead. What
+    producers that died here had numbered and not written, as ``marks`` say, is declared first. A
+    disk that fails then is as one that fails later: what comes is shed, and it is tried again.
 
     With a ``far`` board and bell another process reads and releases: the half of this one that
     does so is then not to be used.
@@ -63,7 +65,7 @@ class SpoolQueue:
         limits: SpoolLimits,
         now_ns: Callable[[], int],
         marks: Marks = _UNMARKED,
-        closed: Callable[[], None] = lambda: None,
+        claim: Claim = _UNCLAIMED,
         far: tuple[Board, Rings] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,29 +75,59 @@ class SpoolQueue:
         self._disk = disk
         self._limits = limits
         self._now_ns = now_ns
-        self._closed: Callable[[], None] | None = closed
+        self._claim = claim
+        self._is_closed = False
         self._mutex = threading.Lock()
         self._seq = 0
         self._written = 0
-        self._queued_bytes = 0
-        self._shed: list[GapNote] = []
-        self._shed_records: Counter[str] = Counter()
-        self._recounted = checkpoint(disk)
-        killed.declare(disk, marks, after=self._recounted, now_ns=now_ns)
-        self._writer = self._make_writer(after=self._recounted)
+        self._queued_bytes = self._disk_bytes = 0
+        self._shed = Shed()
+        self._recounted = -1
+        self._writer = self._make_writer()
         self._is_far = far is not None
         bell = NearBell()
         self._board, self._rings = far or (Board(), bell)
-        self._board.tail = self._board.synced = reader.end(disk)
+        self._board.clear()
         self._outlet = SpoolOutlet(disk, producer=producer, board=self._board, bell=bell)
-        self._disk_bytes = self._written_bytes()
+        self._marks = marks
         self._mark = self._marked(marks)
         name = f"spool-{producer[:8]}"
         self._thread = WriterThread(self._writer, name=name, aside=self, clock=clock)
 
-    def start(self) -> None:
-        """Let a thread of its own write."""
-        self._thread.start()
+    def start(self, *, patience_seconds: float = 0.0) -> None:
+        """Let a thread of its own open it and write; wait a while until it is open or refused."""
+        self._thread.start(patience_seconds=patience_seconds)
+
+    def open(self) -> None:
+        """Make the folder ours and ready, and declare what the dead had not written, unless it is.
+
+        Raises:
+            OSError: If the disk refuses. It may be called again.
+            SettingsError: If another process has it open.
+        """
+        if self._board.opened:
+            return
+        self._claim.take()
+        try:
+            after = checkpoint(self._disk)
+            killed.declare(self._disk, self._marks, after=after, now_ns=self._now_ns)
+            self._writer.open(after=after)
+            self._outlet.open()
+            end, held = reader.end(self._disk), self._written_bytes()
+            self._claim.keep()
+        except OSError:
+            self._claim.give_back()
+            raise
+        with self._mutex:
+            self._disk_bytes = held + self._queued_bytes
+        self._recounted = after
+        self._board.tail = self._board.synced = end
+        self._board.opened = 1
+
+    @property
+    def refusal(self) -> Exception | None:
+        """Why the disk took nothing when it was tried last; None if it did."""
+        return self._thread.refusal
 
     def work(self) -> None:
         """Write and sync what is due, in a spool without a thread."""
@@ -124,20 +156,22 @@ class SpoolQueue:
         self._offer(payloads, durable=False, written=written)
 
     def read(self, *, after: int) -> Iterator[Frame | SpoolGap]:
-        yield from self._outlet.read(after=after)
+        if self._board.opened:
+            yield from self._outlet.read(after=after)
 
     def wait(self, *, after: int, timeout_seconds: float) -> bool:
         return self._outlet.wait(after=after, timeout_seconds=timeout_seconds)
 
     def release(self, *, through: int) -> None:
-        self._outlet.release(through=through)
-        self._recount()
+        if self._board.opened:
+            self._outlet.release(through=through)
+            self._recount()
 
     def released(self) -> int:
         return self._outlet.released()
 
     def close(self) -> None:
-        if self._closed is None:
+        if self._is_closed:
             return
         self._thread.close()
         if not self._is_far:
@@ -145,8 +179,8 @@ class SpoolQueue:
                 self.release(through=self.released())
         if not self._shed and not self._queued_bytes:
             self._mark.remove()
-        self._closed()
-        self._closed = None
+        self._claim.give_back()
+        self._is_closed = True
 
     def behind_bytes(self) -> int:
         return self._outlet.behind_bytes()
@@ -157,17 +191,16 @@ class SpoolQueue:
 
     def troubles(self) -> Mapping[tuple[str, str], int]:
         with self._mutex:
-            shed = {("shed", reason): count for reason, count in self._shed_records.items()}
+            shed = {("shed", reason): count for reason, count in self._shed.records.items()}
         segments = {"suspect": self._writer.suspects, "quarantined": self._board.quarantined}
         return shed | {("segment", what): count for what, count in segments.items()}
 
-    def _make_writer(self, *, after: int) -> Writer:
+    def _make_writer(self) -> Writer:
         return Writer(
             self._disk,
             producer=self.producer,
             segment_bytes=self._limits.segment_bytes,
             reserved=True,
-            after=after,
         )
 
     def _marked(self, marks: Marks) -> Mark:
@@ -212,7 +245,7 @@ class SpoolQueue:
                 self._seq += 1
                 reason = self._full(len(payload), durable=durable)
                 if reason is not None:
-                    self._note(seq, now, reason)
+                    self._shed.note(seq, now, reason)
                     errors.append(LogUnavailable(f"the spool is full: {reason}"))
                     continue
                 records.append(self._counted(Pending(seq=seq, at_ns=now, payload=payload)))
@@ -287,19 +320,7 @@ class SpoolQueue:
             for one in records:
                 if one.kind is Kind.RECORD:
                     self._disk_bytes -= len(one.payload) + HEADER_BYTES
-                    self._note(one.seq, one.at_ns, "disk_refused")
-                else:
-                    self._shed.append(msgspec.json.decode(one.payload, type=GapNote))
-            self._shed.sort(key=lambda note: note.first)
-
-    def _note(self, seq: int, at_ns: int, reason: str) -> None:
-        self._shed_records[reason] += 1
-        last = self._shed[-1] if self._shed else None
-        if last is not None and last.last + 1 == seq and last.reason == reason:
-            self._shed[-1] = msgspec.structs.replace(last, last=seq, last_at_ns=at_ns)
-        else:
-            note = GapNote(first=seq, last=seq, reason=reason, first_at_ns=at_ns, last_at_ns=at_ns)
-            self._shed.append(note)
+            self._shed.put_back(records)
 
     def notes(self, through: int | None) -> Sequence[Pending]:
         """Hand over what is known to be missing before record ``through``."""
@@ -313,14 +334,4 @@ class SpoolQueue:
         with self._mutex:
             if through is None and self._queued_bytes:
                 return ()  # what is queued was offered before some of it
-            due = [one for one in self._shed if through is None or one.first < through]
-            self._shed = [one for one in self._shed if one not in due]
-        return [
-            Pending(
-                kind=Kind.GAP,
-                seq=note.first,
-                at_ns=note.first_at_ns,
-                payload=msgspec.json.encode(note),
-            )
-            for note in due
-        ]
+            return self._shed.take(through)

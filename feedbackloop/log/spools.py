@@ -10,12 +10,12 @@ If it dies on the way, the folder's lock is free again.
 
 import secrets
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 from feedbackloop.errors import SettingsError
 from feedbackloop.log import killed, reader
 from feedbackloop.log.board import Bell
+from feedbackloop.log.claim import FolderClaim, Unclaimed
 from feedbackloop.log.folder import LOCK, LocalDisk
 from feedbackloop.log.marks import Marks, Unmarked
 from feedbackloop.log.outlet import SpoolOutlet, behind_bytes, checkpoint
@@ -25,6 +25,7 @@ from feedbackloop.log.spool import SpoolLimits, SpoolQueue
 
 _ORPHAN = ".orphan-"
 _UNMARKED = Unmarked()
+_GRACE_SECONDS = 1.0  # for what an opening does beside waiting
 
 
 def open_spool(  # noqa: PLR0913  # one for each thing outside
@@ -46,29 +47,30 @@ def open_spool(  # noqa: PLR0913  # one for each thing outside
         now_ns: The clock.
         marks: Of the spool's producers.
         share: Lets another process read it, and hold its lock with us.
-        patience_seconds: How long one that is about to end may take for it.
+        patience_seconds: How long one that is about to end may take for it, and a disk that stands
+            still.
+
+    Returns:
+        A spool that takes records. If its disk refuses, it says so, and tries it again.
 
     Raises:
         SettingsError: If another process has it open.
     """
     disk = LocalDisk(folder)
-    disk.lock(patience_seconds=patience_seconds)
-    try:
-        if share is not None:
-            share.hold(disk.locked())
-        spool = SpoolQueue(
-            disk,
-            producer=producer,
-            limits=limits,
-            now_ns=now_ns,
-            marks=marks,
-            closed=disk.unlock,
-            far=None if share is None else (share.board, share),
-        )
-    except OSError:
-        disk.unlock()
-        raise
-    spool.start()
+    spool = SpoolQueue(
+        disk,
+        producer=producer,
+        limits=limits,
+        now_ns=now_ns,
+        marks=marks,
+        claim=FolderClaim(disk, share, patience_seconds=patience_seconds),
+        far=None if share is None else (share.board, share),
+    )
+    spool.start(patience_seconds=patience_seconds + _GRACE_SECONDS)
+    refusal = spool.refusal
+    if isinstance(refusal, SettingsError):
+        spool.close()
+        raise refusal
     return spool
 
 
@@ -82,7 +84,9 @@ def open_outlet(folder: Path, handles: Handles, *, bell: Bell) -> SpoolOutlet:
     if not disk.is_lock(handles.lock):
         raise SettingsError(f"{folder} is not what is written: restart the process that writes")
     board = open_board(handles.board)
-    return SpoolOutlet(disk, producer=handles.producer, board=board, bell=bell)
+    outlet = SpoolOutlet(disk, producer=handles.producer, board=board, bell=bell)
+    outlet.open()
+    return outlet
 
 
 def adopt(
@@ -117,13 +121,15 @@ def adopt(
             continue
         if _ORPHAN not in folder.name:
             disk.move(root / f"{folder.name}{_ORPHAN}{secrets.token_hex(4)}")
-        return SpoolQueue(
+        spool = SpoolQueue(
             disk,
             producer=secrets.token_hex(16),
             limits=limits,
             now_ns=now_ns,
-            closed=partial(_leave, disk),
+            claim=_Orphan(disk),
         )
+        spool.open()
+        return spool
     return None
 
 
@@ -150,11 +156,20 @@ def _is_fresh(disk: LocalDisk, untouched_since: float) -> bool:
     return disk.touched() > untouched_since
 
 
-def _leave(disk: LocalDisk) -> None:
-    """Give a spool up; what was forwarded whole is removed, but for damaged segments."""
-    if not behind_bytes(disk):
-        for name in disk.names():
-            if name != LOCK and not name.endswith(DAMAGED):
-                disk.remove(name)
-        disk.vanish()
-    disk.unlock()
+class _Orphan(Unclaimed):
+    """The claim to a folder that is locked already."""
+
+    def __init__(self, disk: LocalDisk) -> None:
+        self._disk = disk
+
+    def give_back(self) -> None:
+        """Leave it; what was forwarded whole is removed, but for damaged segments."""
+        disk = self._disk
+        try:
+            if disk.locked() >= 0 and not behind_bytes(disk):
+                for name in disk.names():
+                    if name != LOCK and not name.endswith(DAMAGED):
+                        disk.remove(name)
+                disk.vanish()
+        finally:
+            disk.unlock()

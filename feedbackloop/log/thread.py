@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from feedbackloop.errors import LogUnavailable
+from feedbackloop.errors import LogUnavailable, SettingsError
 from feedbackloop.log import frames
 from feedbackloop.log.frames import Kind
 from feedbackloop.log.writer import Writer
@@ -42,6 +42,15 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 class Aside(Protocol):
     """What a ``WriterThread`` asks and tells beside its groups."""
 
+    def open(self) -> None:
+        """Make ready what is written to, unless it is.
+
+        Raises:
+            OSError: If the disk refuses.
+            SettingsError: If it is not ours to write to.
+        """
+        ...
+
     def notes(self, through: int | None) -> Sequence[Pending]:
         """Hand over what is to be written before record ``through``; None for everything."""
         ...
@@ -61,6 +70,9 @@ class Aside(Protocol):
 
 class Nobody:
     """Has nothing to note, and wants to know nothing."""
+
+    def open(self) -> None:
+        pass
 
     def notes(self, through: int | None) -> Sequence[Pending]:
         del through
@@ -109,12 +121,17 @@ class WriterThread:
         self._closing = False
         self._sync_at: float | None = None
         self._again_at = 0.0
-        self._why: OSError = OSError("not tried")
+        self._why: Exception = OSError("not tried")
+        self._ready = False
+        self._tried = threading.Event()
+        self.refusal: Exception | None = None
+        """Why the disk took nothing when it was tried last."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def start(self) -> None:
-        """Begin to write."""
+    def start(self, *, patience_seconds: float = 0.0) -> None:
+        """Begin to write; wait a while until it is known whether there is something to write to."""
         self._thread.start()
+        self._tried.wait(patience_seconds)
 
     def hand_over(self, group: Group) -> None:
         """Queue records; from any thread, without waiting."""
@@ -139,7 +156,9 @@ class WriterThread:
             self.sync()
 
     def tick(self) -> None:
-        """Write what is to be noted, though no record comes."""
+        """Write what is to be noted, though no record comes; try a disk again that refused."""
+        if not self._is_ready():
+            return
         notes = self._aside.notes(None)
         if notes:
             self._append([], notes)
@@ -158,7 +177,25 @@ class WriterThread:
         for group, positions in waiting:
             group.told(positions, error)
 
+    def _is_ready(self) -> bool:
+        if self._ready:
+            return True
+        try:
+            self._aside.open()
+        except (OSError, SettingsError) as error:
+            self._pause(error)
+            return False
+        self._ready, self.refusal = True, None
+        return True
+
+    def _pause(self, why: Exception) -> None:
+        self.refusal = why
+        if why is not self._why:
+            self._again_at, self._why = self._clock() + self._PAUSE_SECONDS, why
+
     def _run(self) -> None:
+        self._is_ready()
+        self._tried.set()
         ticked_at = self._clock()
         while True:
             self._wake.wait(self._patience())
@@ -212,17 +249,17 @@ class WriterThread:
             for one in records
         ]
         try:
-            if batch and self._clock() < self._again_at:
+            if (batch and self._clock() < self._again_at) or not self._is_ready():
                 raise self._why
             found = self._writer.append(encoded, first_seq=records[0].seq)
-        except OSError as error:
-            if error is not self._why:
-                self._again_at, self._why = self._clock() + self._PAUSE_SECONDS, error
+        except (OSError, SettingsError) as error:
+            self._pause(error)
             self._aside.refused(records)
             for group in batch:
                 group.told([], LogUnavailable(f"not written: {error}"))
             return None
         if self._sync_at is None:
             self._sync_at = self._clock() + self._sync_seconds
+        self.refusal = None
         self._aside.wrote(found[-1])
         return {one.seq: place for one, place in zip(records, found, strict=True)}

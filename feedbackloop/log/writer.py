@@ -49,7 +49,6 @@ class Writer:
         segment_bytes: Size at which a segment is sealed.
         reserved: Whether a segment has its room on the disk before anything is written to it, and
             the one after it, too: a disk that fills up is met between segments.
-        after: Position that readers are past: nothing may be written up to it.
     """
 
     def __init__(
@@ -59,14 +58,12 @@ class Writer:
         producer: str,
         segment_bytes: int,
         reserved: bool = False,
-        after: int = -1,
     ) -> None:
         self._disk = disk
         self._producer = producer
         self._segment_bytes = segment_bytes
         self._reserved = reserved
-        disk.remove(_SPARE)
-        self._next, self.last = recovery.recover(disk, after=after)
+        self._next, self.last = 0, -1
         """Position of the last record, -1 if there is none."""
         self._live: _Live | None = None
         self._spare: int | None = None
@@ -75,6 +72,18 @@ class Writer:
         """Segments that were left because the disk failed while they were written."""
         self.is_tight = False
         """Whether the disk had no room to reserve for the next segment."""
+
+    def open(self, *, after: int = -1) -> None:
+        """Make the folder ready, before anything else.
+
+        Args:
+            after: Position that readers are past: nothing may be written up to it.
+
+        Raises:
+            OSError: If the disk refuses. It may be called again.
+        """
+        self._disk.remove(_SPARE)
+        self._next, self.last = recovery.recover(self._disk, after=after)
 
     def append(self, frames: Sequence[bytes], *, first_seq: int) -> list[int]:
         """Append whole frames; return their positions.

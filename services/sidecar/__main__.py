@@ -33,7 +33,7 @@ from services.sidecar.parts import Parts
 from services.sidecar.readiness import Readiness, Unmanaged, watch
 from services.sidecar.recording import Recorder
 from services.sidecar.router import Convergence, Router
-from services.sidecar.troubles import Troubles
+from services.sidecar.troubles import Refusal, Troubles
 from services.sidecar.upstream import Upstream
 
 log = structlog.get_logger()
@@ -53,11 +53,13 @@ class _Server(uvicorn.Server):
 
 
 def check(settings: Settings) -> None:
-    """Refuse to answer strangers without keys.
+    """Refuse to answer strangers without keys, and a place where no spool can ever be.
 
     Raises:
-        SettingsError: If no key is needed and an address is not loopback.
+        SettingsError: If no key is needed and an address is not loopback; if there is a file where
+            the spool's folder is to be.
     """
+    wiring_spool.require_folder(settings, settings.sidecar.name)
     if settings.keys.required:
         return
     for name in ("bind", "admin_bind"):
@@ -156,7 +158,7 @@ async def run(settings: Settings) -> None:
             for one in (
                 lasting("upstream", partial(_watch, settings, parts)),
                 lasting("keyring", partial(_refresh, keyring)),
-                lasting("spool", partial(_count, Troubles(spool))),
+                lasting("spool", partial(_count, Troubles(spool), Refusal(spool))),
                 *([] if tokens is None else [lasting("oidc", tokens.run)]),
                 *([parts.convergence.run()] if isinstance(parts.convergence, Converger) else []),
             )
@@ -185,10 +187,11 @@ async def _watch(settings: Settings, parts: Parts) -> None:
     )
 
 
-async def _count(troubles: Troubles) -> None:
+async def _count(troubles: Troubles, refusal: Refusal) -> None:
     """Show what goes wrong in the spool, for ever."""
     while True:
         troubles.count()
+        refusal.look()
         await asyncio.sleep(_COUNT_SECONDS)
 
 

@@ -1,6 +1,6 @@
 """What operators and the scheduler ask of a sidecar, on a listener of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -49,7 +49,7 @@ def admin_routes(parts: Parts) -> APIRouter:
     @router.get("/readyz", responses={**answers(_OK, _READY), **answers(503, _READY)})
     async def readyz() -> Response:
         """Say whether traffic is welcome, and why not."""
-        return _ready(parts.readiness, votes=parts.recorder.votes_fail)
+        return _ready(parts.readiness, parts.recorder.notes())
 
     @router.get(
         "/metrics", response_class=Response, responses={_OK: {"content": {"text/plain": {}}}}
@@ -140,9 +140,9 @@ def read_signed(body: bytes, verify: Callable[[str], bytes]) -> ReleaseDocument:
 _signed = msgspec.json.Decoder(Signed)
 
 
-def _ready(readiness: Readiness, *, votes: bool) -> Response:
+def _ready(readiness: Readiness, recording: Sequence[str]) -> Response:
     reasons = list(readiness.reasons())
-    notes = [*readiness.notes(), *(["the last vote could not be stored"] if votes else [])]
+    notes = [*readiness.notes(), *recording]
     status = 503 if reasons else _OK
     return json({"ready": not reasons, "reasons": reasons, "notes": notes}, status)
 

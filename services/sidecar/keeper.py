@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from feedbackloop.errors import SettingsError
-from feedbackloop.log.share import Handles, Share
+from feedbackloop.log.share import Share
 from services import telemetry
 from services.sidecar import report
 
@@ -39,7 +39,7 @@ class Keeper:
 
     def __init__(self, share: Share, producer: str, *, command: Sequence[str] = COMMAND) -> None:
         self._share = share
-        self._handles: Handles = share.handles(producer)
+        self._producer = producer
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._oldest_at_ns = 0
@@ -65,7 +65,9 @@ class Keeper:
         return (time.time_ns() - since_ns) / 1e9 if since_ns else 0.0
 
     async def start(self) -> None:
-        """Return once the child is ready, or could not be for a reason that may pass.
+        """Return once the child is ready, or cannot be for a reason that may pass.
+
+        One reason is that the spool has no folder yet: the child comes once it has.
 
         Raises:
             SettingsError: If the child refused its settings; it has said which.
@@ -102,6 +104,8 @@ class Keeper:
 
     async def _keep(self) -> bool:
         """Let one child follow the other, until one ends because we end."""
+        if not await self._opened():
+            return False
         wait = _FIRST_WAIT_SECONDS
         while True:
             began = time.monotonic()
@@ -119,6 +123,15 @@ class Keeper:
             log.error("forwarder_died", status=status, retry_seconds=wait)
             await self._rest(wait)
             wait = min(wait * 2, _MAX_WAIT_SECONDS)
+
+    async def _opened(self) -> bool:
+        """Wait until there is something to read; False if we end before."""
+        while not self._share.board.opened:
+            self._heard.set()
+            if self._share.board.ending:
+                return False
+            await asyncio.sleep(_FIRST_WAIT_SECONDS)
+        return True
 
     async def _rest(self, seconds: float) -> None:
         """Wait; shortly if the sidecar is about to end."""
@@ -154,8 +167,9 @@ class Keeper:
     def _spawn(self) -> tuple[subprocess.Popen[bytes], int]:
         """Start a child; return it, and where its reports are read."""
         reports, given = os.pipe()
-        inherited = msgspec.json.encode({"spool": self._handles, "reports": given}).decode()
-        handles = (self._handles.board, self._handles.bell, self._handles.lock, given)
+        spool = self._share.handles(self._producer)
+        inherited = msgspec.json.encode({"spool": spool, "reports": given}).decode()
+        handles = (spool.board, spool.bell, spool.lock, given)
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own command
                 [*self._command, inherited],

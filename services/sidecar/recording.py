@@ -60,8 +60,13 @@ class Recorder:
         self._batch = _Batch()
         self._later: asyncio.TimerHandle | None = None
         self._soon = False
-        self.votes_fail = False
-        """Whether the last vote could not be stored."""
+        self._votes_fail = False
+
+    def notes(self) -> Sequence[str]:
+        """Say what an operator should know of what is recorded."""
+        refusal = self._spool.refusal
+        refused = [] if refusal is None else [f"the spool's disk takes no records: {refusal}"]
+        return [*refused, *(["the last vote could not be stored"] if self._votes_fail else [])]
 
     def opened(self, opened: Opened) -> None:
         """Hand over that a request was accepted."""
@@ -114,7 +119,7 @@ class Recorder:
             RequestError: 503 if it is not known to be; the same call may be made again.
         """
         error = await self._kept(voted, "voted")
-        self.votes_fail = error is not None
+        self._votes_fail = error is not None
         if error is not None:
             raise _not_stored("feedback") from error
 

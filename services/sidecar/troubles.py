@@ -2,8 +2,12 @@
 
 from collections import Counter
 
-from feedbackloop.log.port import Outlet
+import structlog
+
+from feedbackloop.log.port import Outlet, Spool
 from services import telemetry
+
+log = structlog.get_logger()
 
 
 class Troubles:
@@ -19,3 +23,21 @@ class Troubles:
         for (kind, reason), count in (now - self._counted).items():
             telemetry.SPOOL_TROUBLES.labels(kind, reason).inc(count)
         self._counted = now
+
+
+class Refusal:
+    """Shows whether a spool's disk takes records, and says so in the log when that changes."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._refused = False
+
+    def look(self) -> None:
+        """Look once."""
+        why = self._spool.refusal
+        telemetry.SPOOL_REFUSED.set(why is not None)
+        if why is not None and not self._refused:
+            log.error("spool_refused", reason=str(why))
+        if why is None and self._refused:
+            log.info("spool_works_again")
+        self._refused = why is not None

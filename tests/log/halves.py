@@ -40,6 +40,10 @@ class Halves:
         self.behind_bytes = self.read_half.behind_bytes
         self.troubles = self.written.troubles
 
+    @property
+    def refusal(self) -> Exception | None:
+        return self.written.refusal
+
     def close(self) -> None:
         """As a sidecar ends: it writes what is left, then its child leaves."""
         self.written.close()

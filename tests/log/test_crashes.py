@@ -68,9 +68,9 @@ class World:
         self.marks: dict[str, Life] = {}
 
     def live(self, disk: CrashingDisk, producer: str, plan: Plan) -> None:
-        """Live one life to its end."""
-        with contextlib.suppress(PowerLost, OSError):
-            spool = opened(disk, producer, self.marks)
+        """Live one life to its end; a disk that fails at the start does not end it."""
+        with contextlib.suppress(PowerLost):
+            spool = a_spool(disk, producer, self.marks)
             for step in plan.steps:
                 with contextlib.suppress(OSError, LogUnavailable):
                     self.do(spool, producer, step)
@@ -139,6 +139,12 @@ class World:
 
 
 def opened(disk: CrashingDisk, producer: str, marks: dict[str, Life] | None = None) -> SpoolQueue:
+    spool = a_spool(disk, producer, marks)
+    spool.open()
+    return spool
+
+
+def a_spool(disk: CrashingDisk, producer: str, marks: dict[str, Life] | None = None) -> SpoolQueue:
     ticks = count()
     return SpoolQueue(
         disk,
@@ -220,10 +226,7 @@ def test_a_kill_at_any_call_after_any_failure_is_declared_exactly() -> None:
 def test_a_disk_that_works_again_is_written_again(plan: Plan, room: int) -> None:
     """Whatever a failing disk left lying about must not stand in the way for ever."""
     disk = CrashingDisk(steps=MANY, failing=plan.failing, room=room)
-    spool: SpoolQueue | None = None
-    while spool is None:
-        with contextlib.suppress(OSError):
-            spool = opened(disk, "a")
+    spool = a_spool(disk, "a")
     world = World()
     for step in plan.steps:
         with contextlib.suppress(OSError, LogUnavailable):

@@ -52,7 +52,7 @@ def a_spool(
     marks: dict[str, Life] | None = None,
 ) -> SpoolQueue:
     ticks = itertools.count()
-    return SpoolQueue(
+    spool = SpoolQueue(
         disk,
         producer=producer,
         limits=limits,
@@ -60,6 +60,8 @@ def a_spool(
         marks=MemoryMarks(marks),
         clock=lambda: float(next(ticks)),
     )
+    spool.open()
+    return spool
 
 
 def put(spool: SpoolQueue, *payloads: bytes, durable: bool = True) -> list[Exception | None]:

@@ -17,6 +17,7 @@ def share() -> Iterator[Share]:
     """What a child would inherit of a spool."""
     made = Share()
     made.hold(sys.stderr.fileno())
+    made.board.opened = 1
     yield made
     made.close()
 
@@ -75,6 +76,34 @@ async def test_a_child_that_refuses_its_settings_at_the_start_ends_the_start(sha
 
     with pytest.raises(SettingsError, match="see above"):
         await keeper.start()
+
+
+async def test_there_is_no_child_before_there_is_something_to_read(share: Share) -> None:
+    """A disk that fails at the start keeps nobody from answering; settings are judged later."""
+    share.board.opened = 0
+    before = restarts()
+    keeper = a_keeper(share, "raise SystemExit(2)")
+
+    await keeper.start()
+    born_early = keeper.pid
+    share.board.opened = 1
+    await until(lambda: restarts() > before)
+
+    assert born_early is None
+    assert keeper.pid is not None
+    keeper.kill()
+
+
+async def test_what_ends_before_its_disk_works_has_forwarded_nothing(share: Share) -> None:
+    """Its exit says so: what it shed is declared after the next start."""
+    share.board.opened = 0
+    keeper = a_keeper(share, "raise SystemExit(0)")
+    await keeper.start()
+
+    drained = await keeper.stop(drain_seconds=10)
+
+    assert not drained
+    assert keeper.pid is None
 
 
 async def test_a_child_that_is_done_at_the_end_is_not_followed_by_another(share: Share) -> None:

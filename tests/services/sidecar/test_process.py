@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from feedbackloop.events import CompletionServed, ThumbGiven
+from feedbackloop.events import CaptureGap, CompletionServed, ThumbGiven
 from feedbackloop.log.port import Offset
-from services import wiring
+from services import keyring, wiring
 from services.settings import Settings
 from tests.services.sidecar.stub import DONE, HELLO, Said, Stub, a_chunk, a_stream
 
@@ -114,6 +114,62 @@ async def test_what_a_client_saw_survives_a_sigkill(tmp_path: Path) -> None:
     thumbs = {one.completion_id for one in found if isinstance(one, ThumbGiven)}
     assert vote.status_code == 202
     assert (completions, thumbs) == ({name}, {name})
+
+
+async def test_a_disk_that_fails_at_the_start_keeps_nobody_from_an_answer(tmp_path: Path) -> None:
+    """What could not be recorded is declared once it works, and votes are taken again."""
+    keyring.load(tmp_path / "home")
+    volume = tmp_path / "volume"
+    (tmp_path / "home" / "spool").symlink_to(volume)
+    stub = Stub(socket=tmp_path / "vllm.sock", says=[Said(pieces=(b'{"model":"base"}',))])
+
+    async with stub.serving(), a_sidecar(tmp_path) as (process, client, admin):
+        unrecorded = await client.post(CHAT, json=HELLO)
+        vote = {"completion_id": unrecorded.headers["x-request-id"], "thumb": "up"}
+        refused = await client.post("/v1/feedback", json=vote)
+        notes = (await admin.get("/readyz")).json()["notes"]
+        volume.mkdir()
+        while (taken := await client.post("/v1/feedback", json=vote)).status_code == 503:  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.05)
+        recorded = await client.post(CHAT, json=HELLO)
+        process.send_signal(signal.SIGTERM)
+        status = await process.wait()
+
+    found = await logged(tmp_path)
+    served = [one.completion_id for one in found if isinstance(one, CompletionServed)]
+    gaps = [one for one in found if isinstance(one, CaptureGap)]
+    assert (unrecorded.status_code, refused.status_code, taken.status_code) == (200, 503, 202)
+    assert notes[1].startswith("the spool's disk takes no records: [Errno 17]")
+    assert status == 0
+    assert served == [recorded.headers["x-request-id"]]
+    assert {(gap.first, gap.reason) for gap in gaps} >= {(0, "disk_refused")}
+    assert [one.completion_id for one in found if isinstance(one, ThumbGiven)] == [
+        vote["completion_id"]
+    ]
+
+
+async def test_a_file_in_place_of_a_folder_is_a_wrong_setting(tmp_path: Path) -> None:
+    """No disk will ever mend that: an operator has to."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "spool").write_text("not a folder")
+
+    process = await start(tmp_path)
+    _, error = await process.communicate()
+
+    assert process.returncode == 2
+    assert b"FEEDBACKLOOP_HOME" in error
+    assert b"home/spool is no folder" in error
+
+
+async def test_without_keys_there_is_no_start(tmp_path: Path) -> None:
+    """Nobody could be told apart, and no receipt signed."""
+    (tmp_path / "home").symlink_to(tmp_path / "volume")
+
+    process = await start(tmp_path)
+    _, error = await process.communicate()
+
+    assert process.returncode == 2
+    assert b"keyring" in error
 
 
 @pytest.mark.parametrize(
