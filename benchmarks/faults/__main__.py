@@ -14,17 +14,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.ending import end_on_sigterm
-from benchmarks.faults import disk, kafka, spool
+from benchmarks.faults import disk, kafka, spool, starting
 from benchmarks.faults.options import Options
 from benchmarks.faults.table import Row, table
 
 # A part yields its rows as they are done.
 PARTS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "spool": spool.faults,
-    "disk": disk.faults,
+    "disk": lambda options: chain(disk.faults(options), starting.faults(options)),
     "kafka": kafka.faults,
 }
 

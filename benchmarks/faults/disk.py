@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import statistics
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -17,13 +15,13 @@ from benchmarks.faults.clients import Clients
 from benchmarks.faults.options import Options
 from benchmarks.faults.sidecars import Sidecar, can_trace, ready_again, sidecar
 from benchmarks.faults.table import Row
+from benchmarks.faults.volume import mounted
 from benchmarks.proxy.cost import tree
 from benchmarks.proxy.targets import stub
 
-_PART = "disk"
-_PEOPLE = 4
+PART = "disk"
+PEOPLE = 4
 _HEAL_SECONDS = 30.0
-_VOLUME_BYTES = 192 * 2**20
 _INJECTED = {
     "write: EIO": ["pwrite64:error=EIO"],
     "fdatasync: EIO": ["fdatasync:error=EIO"],
@@ -33,38 +31,6 @@ _INJECTED = {
     "full (ENOSPC)": ["pwrite64,fallocate:error=ENOSPC"],
     "stands still": ["pwrite64,fdatasync,fsync:delay_enter=60s"],
 }
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A small file system of our own."""
-
-    folder: Path
-
-    @contextmanager
-    def full(self) -> Iterator[None]:
-        """Let nobody find room on it."""
-        filler = self.folder / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(2**16))
-                    file.flush()
-            except OSError:
-                pass
-        try:
-            yield
-        finally:
-            filler.unlink()
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Let every write to it wait."""
-        subprocess.run(["fsfreeze", "--freeze", self.folder], check=True)  # noqa: S603, S607
-        try:
-            yield
-        finally:
-            subprocess.run(["fsfreeze", "--unfreeze", self.folder], check=True)  # noqa: S603, S607
 
 
 def faults(options: Options) -> Iterator[Row]:
@@ -81,7 +47,7 @@ def faults(options: Options) -> Iterator[Row]:
 
 
 def _injected(name: str, injections: list[str], upstream_port: int, options: Options) -> Row:
-    row = Row(part=_PART, fault=f"{name}, by strace")
+    row = Row(part=PART, fault=f"{name}, by strace")
     if not can_trace():
         row.skipped = "strace is missing or may not trace"
         return row
@@ -92,10 +58,10 @@ def _injected(name: str, injections: list[str], upstream_port: int, options: Opt
 
 
 def _real(name: str, upstream_port: int, options: Options) -> Row:
-    row = Row(part=_PART, fault=name)
+    row = Row(part=PART, fault=name)
     with ExitStack() as stack:
         try:
-            volume = stack.enter_context(_mounted())
+            volume = stack.enter_context(mounted())
         except (OSError, subprocess.CalledProcessError):
             row.skipped = "no volume may be mounted"
             return row
@@ -114,6 +80,11 @@ def _suffer(one: Sidecar, row: Row, fault: AbstractContextManager[None], options
     """Keep people busy before, during and after a fault, and compare."""
     clients = Clients(one.port, Random(options.seed))
     asyncio.run(_live(clients, row, fault, options.fault_seconds))
+    compare(one, clients, row)
+
+
+def compare(one: Sidecar, clients: Clients, row: Row) -> None:
+    """End a sidecar whose disk has failed, and hold what people saw against its log."""
     if one.end() != 0:
         row.broken.append("the sidecar did not end well")
     found = books.logged(one.home)
@@ -130,19 +101,30 @@ async def _live(
     clients: Clients, row: Row, fault: AbstractContextManager[None], seconds: float
 ) -> None:
     seen = clients.seen
-    async with clients.busy(_PEOPLE):
+    async with clients.busy(PEOPLE):
         await asyncio.sleep(seconds / 3)
         answered = len(seen.seconds)
         with fault:
             await asyncio.sleep(seconds)
             ill = seen.seconds[answered:]
-        healed_at = time.monotonic()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_HEAL_SECONDS):
-                await clients.next_accepted()
-        row.figures["votes again after s"] = round(seen.last_accepted_at - healed_at, 1)
-        row.figures["answer ms"] = round(statistics.median(ill) * 1_000) if ill else None
+        await recover(clients, row, ill)
         await asyncio.sleep(seconds / 3)
+
+
+async def recover(clients: Clients, row: Row, ill: Sequence[float]) -> None:
+    """Wait for the next accepted vote, now that the disk works again.
+
+    Args:
+        clients: Busy ones.
+        row: Told how it went.
+        ill: How long each answer took meanwhile, in seconds.
+    """
+    healed_at, seen = time.monotonic(), clients.seen
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_HEAL_SECONDS):
+            await clients.next_accepted()
+    row.figures["votes again after s"] = round(seen.last_accepted_at - healed_at, 1)
+    row.figures["answer ms"] = round(statistics.median(ill) * 1_000) if ill else None
     if seen.last_accepted_at < healed_at:
         row.broken.append(f"no vote was accepted within {_HEAL_SECONDS:.0f} s of the end")
 
@@ -163,20 +145,3 @@ def _attached(pid: int, injections: list[str]) -> Iterator[None]:
     finally:
         tracer.terminate()
         tracer.wait()
-
-
-@contextmanager
-def _mounted() -> Iterator[Volume]:
-    """Mount a small ext4 of our own."""
-    with tempfile.TemporaryDirectory(prefix="faults-volume-") as name:
-        image, folder = Path(name) / "image", Path(name) / "mounted"
-        folder.mkdir()
-        with image.open("wb") as file:
-            file.truncate(_VOLUME_BYTES)
-        make, mount = ["mkfs.ext4", "-q"], ["mount", "-o", "loop"]
-        for command in ([*make, str(image)], [*mount, str(image), str(folder)]):
-            subprocess.run(command, check=True, capture_output=True)  # noqa: S603
-        try:
-            yield Volume(folder)
-        finally:
-            subprocess.run(["umount", folder], check=True)  # noqa: S603, S607

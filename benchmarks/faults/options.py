@@ -10,7 +10,8 @@ class Options:
 
     Attributes:
         kills: Random kills, in each part.
-        points: Kills at the n-th call of each kind; None for all of them.
+        points: Kills at the n-th call of each kind, and disks of each kind that fail at the start;
+            None for all of them.
         stride: From one such n to the next, and the first.
         fault_seconds: How long a disk fails.
         until: When to begin nothing more, on the monotonic clock.

@@ -55,7 +55,8 @@ class Sidecar:
     def start(self, around: Sequence[str] = ()) -> bool:
         """Start; say whether it became ready before it ended. ``around``: a command in front."""
         command = [*around, sys.executable, "-m", "services.sidecar"]
-        self._traced = bool(around)
+        # With -D, strace is a child of what it traces.
+        self._traced = bool(around) and "-D" not in around
         with self.errors.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603  # our own commands
                 command, env=self._variables, stdout=subprocess.PIPE, stderr=errors
