@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from feedbackloop.capture.chain import chain, extend, normalised
+from feedbackloop.capture.forms import Forms
 from feedbackloop.capture.identity import event_id
 from feedbackloop.capture.retries import Implied
-from feedbackloop.capture.subject import as_forms_of, kept, words
+from feedbackloop.capture.subject import kept, words
 from feedbackloop.events import (
     BASE,
     Alias,
@@ -107,7 +108,7 @@ def keeps_its_words(first: Half, second: Half) -> bool:
     before, after = (
         words(_text(half.messages[-1])) if half.messages else () for half in (first, second)
     )
-    same = kept(before, as_forms_of(before, after)) * len(before)
+    same = kept(before, Forms(before).named(after)) * len(before)
     return same >= _SAME_WORDS * min(len(before), len(after))
 
 

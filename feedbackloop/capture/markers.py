@@ -5,6 +5,7 @@ what a clause supposes ("if", "why"), nor a question, unless it is one of doubt.
 """
 
 from collections.abc import Iterator, Sequence
+from re import DOTALL
 from re import compile as regex
 
 import msgspec
@@ -16,18 +17,20 @@ _READ = 400  # characters; what a person thinks of an answer comes first
 _CLAUSES = 8
 _SHORT = 10  # words; praise in the middle of a longer turn is about something else
 _MORE_WORDS = 12  # a wish for one more is short; in a long turn these words mean other things
+# Looking back after the first sign, not before: a search passes over all else quickly.
 _QUOTED = regex(
-    r"```.*?(?:```|\Z)|`[^`\n]*`|\"[^\"\n]{0,200}\"|(?<!\w)'[^'\n]{1,80}'(?!\w)", flags=16
+    r"```.*?(?:```|\Z)|`[^`\n]*`|\"[^\"\n]{0,200}\"|'(?<!\w')[^'\n]{1,80}'(?!\w)", flags=DOTALL
 )
-_SENTENCES = regex(r"((?:(?<!\d)\.(?!\w)|[!?;\n])[\s.!?;]*|(?<=\d)\.\s+)")
+_SENTENCES = regex(r"([.!?;\n](?:(?:(?<!\.)|(?<!\d\.)(?!\w))[\s.!?;]*|(?<=\d\.)\s+))")
 _PARTS = regex(r"[\s,:()*_~>|]*(?:[,:()*_~>|]|\s-+\s)[\s,:()*_~>|-]*")
+_PARTED = regex(r"[,:()*_~>|-]")  # a sign of those, and of little else
 _EDGES = " \t\"'-*_#>[]."
 _GLAD = regex(
     "[\U0001f44d\U0001f64f\u2764\U0001f60d\U0001f389\U0001f4af\U0001f44f\U0001f44c\U0001f970\U0001f917]"
 )
 _CROSS = regex("[\U0001f44e\U0001f621\U0001f620\U0001f926\U0001f644\U0001f92c\U0001f624]")
 _SIGNS = regex(r"[^\w']+")
-_FAULT = regex(r"\b\w*(?:error|exception)\s*:|traceback \(most recent")
+_FAULT = regex(r"(?:error|exception)\s*:|traceback \(most recent")
 
 _TELLING = (Marker.CORRECTION, Marker.THANKS, Marker.POLITE, Marker.DENIAL)
 """What a clause may begin with that looks like a filler."""
@@ -96,7 +99,7 @@ def objects(one: Turn) -> bool:
 
     "That's wrong", "No, I meant ...", "Thanks, but you forgot ...", "Are you sure?".
     """
-    if _CROSS.search(one.text) or _FAULT.search(one.text):
+    if (not one.text.isascii() and _CROSS.search(one.text)) or _FAULT.search(one.text):
         return True
     return any(_objects(clause, one) for clause in one.clauses)
 
@@ -137,7 +140,7 @@ def is_glad(one: Turn, *, is_answer: bool = False) -> bool:
         if not _any(one.clauses[0].text, Marker.POLITE, one.tongues):
             return False
         clauses = clauses[1:]
-    if _GLAD.search(one.text):
+    if not one.text.isascii() and _GLAD.search(one.text):
         return not any(clause.asked for clause in one.clauses)
     for clause in clauses:
         if _is_glad(clause, one.tongues) and not (is_answer and not _thanks(clause, one.tongues)):
@@ -212,11 +215,12 @@ def _objects(clause: Clause, one: Turn) -> bool:
 def _objection(text: str, one: Turn) -> bool:
     """Say whether a clause objects in its middle, in words that do not name the subject."""
     for language in one.tongues:
-        found = language.patterns[Marker.OBJECTION].search(text)
+        found = language.found(text, Marker.OBJECTION)
         if found is None:
             continue
-        judging = found.group().rsplit(" ", 1)[-1]
-        if found.start() == 0 or not one.asked or f" {judging} " not in f" {_plain(one.asked)} ":
+        start, end = found
+        judging = text[start:end].rsplit(" ", 1)[-1]
+        if start == 0 or not one.asked or f" {judging} " not in f" {_plain(one.asked)} ":
             return True
     return False
 
@@ -243,9 +247,9 @@ def _thanks(clause: Clause, tongues: Tongues) -> bool:
 def _after_but(clause: Clause, tongues: Tongues) -> Iterator[Clause]:
     """Yield what follows a "but" within a clause."""
     for language in tongues:
-        found = language.patterns[Marker.BUT].search(clause.text)
-        if found is not None and found.end() < len(clause.text):
-            text = clause.text[found.end() :].strip(_EDGES)
+        found = language.found(clause.text, Marker.BUT)
+        if found is not None and found[1] < len(clause.text):
+            text = clause.text[found[1] :].strip(_EDGES)
             yield msgspec.structs.replace(clause, text=text, adverse=True)
 
 
@@ -284,7 +288,7 @@ def _clauses(text: str, tongues: Tongues) -> Iterator[Clause]:
     count = 0
     for sentence, end in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
         first = True
-        for part in _PARTS.split(sentence):
+        for part in _PARTS.split(sentence) if _PARTED.search(sentence) else (sentence,):
             clause = _clause(" ".join(part.split()), asked="?" in end, first=first, tongues=tongues)
             if clause is not None:
                 yield clause
@@ -306,7 +310,10 @@ def _clause(text: str, *, asked: bool, first: bool, tongues: Tongues) -> Clause 
 
 
 def _any(text: str, marker: Marker, tongues: Tongues) -> bool:
-    return any(language.heads(text, marker) for language in tongues)
+    for language in tongues:  # noqa: SIM110  # asked dozens of times of each turn
+        if language.heads(text, marker):
+            return True
+    return False
 
 
 def _whole(text: str, marker: Marker, tongues: Tongues) -> bool:
@@ -314,4 +321,7 @@ def _whole(text: str, marker: Marker, tongues: Tongues) -> bool:
 
 
 def _holds(text: str, marker: Marker, tongues: Tongues) -> bool:
-    return any(language.holds(text, marker) for language in tongues)
+    for language in tongues:  # noqa: SIM110  # likewise
+        if language.holds(text, marker):
+            return True
+    return False

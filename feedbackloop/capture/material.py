@@ -8,8 +8,9 @@ from difflib import SequenceMatcher
 from re import compile as regex
 
 from feedbackloop.capture.folding import folded
+from feedbackloop.capture.forms import Forms
 from feedbackloop.capture.similarity import similarity
-from feedbackloop.capture.subject import as_forms_of, kept, words
+from feedbackloop.capture.subject import kept, words
 
 _BEFORE = regex(r"[:\n\"]|(?<!\w)'|[.!?]\s")
 """What ends an instruction that stands before its material."""
@@ -63,4 +64,4 @@ def _is_mended(before: str, after: str) -> bool:
     if similarity(before, after) >= _SAME:
         return True
     old, new = words(before), words(after)
-    return max(kept(old, as_forms_of(old, new)), kept(new, as_forms_of(new, old))) >= _SAME
+    return max(kept(old, Forms(old).named(new)), kept(new, Forms(new).named(old))) >= _SAME

@@ -3,6 +3,7 @@
 Whether it may be read at all, ``retries.py`` has decided before.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -11,8 +12,8 @@ import msgspec
 from feedbackloop.capture import contrary, markers
 from feedbackloop.capture.markers import Turn
 from feedbackloop.capture.material import aligned, is_other_material
-from feedbackloop.capture.rewording import is_reworded
-from feedbackloop.capture.similarity import similarity
+from feedbackloop.capture.rewording import LONG, is_reworded
+from feedbackloop.capture.similarity import is_similar, similarity
 from feedbackloop.capture.sketch import Sketch
 from feedbackloop.capture.subject import (
     Shared,
@@ -20,8 +21,8 @@ from feedbackloop.capture.subject import (
     asks_for_more_of_it,
     asks_otherwise,
     asks_yes_or_no,
-    is_form,
     is_other_subject,
+    kept,
     shared,
     subject,
 )
@@ -114,6 +115,11 @@ class Pair:
         return self.first.outcome is Outcome.CLIENT_GONE
 
     @cached_property
+    def constrains(self) -> bool:
+        """Whether the second turn sets a condition on form."""
+        return markers.constrains(self.turn)
+
+    @cached_property
     def before(self) -> Subject:
         """What the first turn is about."""
         return subject(self.first.said, self.tongues)
@@ -131,14 +137,31 @@ class Pair:
     @cached_property
     def likeness(self) -> float:
         """How alike the two turns are, by letters or by what they are about, in [0, 1]."""
+        if self._plainly is not None:
+            return self._plainly
+        written = similarity(self.first.said, self.second.said, idf=self._idf)
+        return max(self.shared.content, written)
+
+    def is_alike(self, least: float) -> bool:
+        """Say whether ``likeness`` is ``least`` or more, at less cost."""
+        if self._plainly is not None:
+            return self._plainly >= least
+        return self.shared.content >= least or self.is_written_alike(least, idf=self._idf)
+
+    def is_written_alike(self, least: float, *, idf: Mapping[str, float]) -> bool:
+        """Say whether the two turns are alike by their letters."""
+        return is_similar(self.first.said, self.second.said, least=least, idf=idf)
+
+    @cached_property
+    def _plainly(self) -> float | None:
+        """How alike the two are where that is plain to see."""
         if self.first.turn == self.second.turn:
             return 1.0
         if self.shared.matched == 0 and self.before.content:
             return 0.0  # what they share is grammar
         if 0 < self.shared.matched < _ANY_WORDS and self.shared.content < _ONE_WORD:
             return 0.0
-        written = similarity(self.first.said, self.second.said, idf=self._idf)
-        return max(self.shared.content, written)
+        return None
 
 
 class Reaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,8 +197,7 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
     # A first turn has nothing before it that shows it is the same conversation: then time has to.
     if not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds:
         return _nothing("new_request")
-    likeness = max(two.likeness, _kept(two), _written(two), _grown(two))
-    if likeness < limits.edit_similarity:
+    if not _is_edited(two, limits.edit_similarity):
         return _nothing("new_request")
     if markers.asks_for_more(two.turn):
         return _nothing("variety")
@@ -183,6 +205,16 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
     if two.is_other_material or is_other_subject(two.before, two.after, strictly=strictly):
         return _nothing("other_subject")
     return _rejected(RetryKind.EDIT, two)
+
+
+def _is_edited(two: Pair, least: float) -> bool:
+    """Say whether a turn is the one before, changed."""
+    return (
+        max(_grown(two), _kept(two)) >= least
+        or two.is_alike(least)
+        # What it is about was but added to.
+        or (not two.shared.gone and two.is_written_alike(least, idf={}))
+    )
 
 
 def _is_next_in_line(two: Pair) -> bool:
@@ -219,13 +251,13 @@ def _asked_in_other_words(two: Pair, limits: Limits) -> Reaction:
     reason: str | None = "new_request"
     if two.gap_seconds > limits.max_gap_seconds:
         pass
-    elif two.likeness >= limits.rephrase_similarity:
+    elif two.is_alike(limits.rephrase_similarity):
         reason = _new_wish(two)
     elif _reworded(two):
         reason = None
     if two.is_stopped or reason is None:
         return _rejected(RetryKind.REPHRASE, two)
-    if reason == "new_request" and markers.constrains(two.turn):
+    if reason == "new_request" and two.constrains:
         reason = "constraint"
     return _nothing(reason)
 
@@ -234,20 +266,22 @@ def _new_wish(two: Pair) -> str | None:
     """Say why similar words are a wish of their own and no second try, if they are."""
     if two.is_other_material:
         return "other_subject"
-    if two.likeness == 1 and two.before.words == two.after.words:
+    if two.before.words == two.after.words and two.likeness == 1:
         return None
     if is_other_subject(two.before, two.after):
         return "other_subject"
     if _asks_further(two):
         return "new_request"
-    if markers.constrains(two.turn) and not _constrained(two):
+    if two.constrains and not _constrained(two):
         return "constraint"
     return None
 
 
 def _reworded(two: Pair) -> bool:
     """Say whether a turn asks the same in other words throughout."""
-    if two.first.asks or markers.follows(two.turn) or markers.constrains(two.turn):
+    if max(len(two.before.words), len(two.after.words)) > LONG or two.first.asks:
+        return False
+    if markers.follows(two.turn) or two.constrains:
         return False
     if two.is_other_material or is_other_subject(two.before, two.after):
         return False
@@ -287,32 +321,26 @@ def _contradicts(two: Pair, limits: Limits) -> bool:
     turn = two.turn
     if len(two.after.words) > _STATEMENT_WORDS or markers.has_question(turn):
         return False
-    if markers.constrains(turn):
+    if two.constrains:
         return False
 
     def asked(word: str) -> bool:
-        return any(is_form(word, known) for known in two.before.content)
+        return word in two.before.forms
 
     def answered(word: str) -> bool:
-        return not asked(word) and any(is_form(word, known) for known in two.answer.content)
+        return not asked(word) and word in two.answer.forms
 
     def named(word: str) -> bool:
         return asked(word) or answered(word)
 
     if two.first.asks:
         return contrary.denies_what_was_asked(turn, asked=asked, answered=answered)
-    # "The same, not that" is a contrast too, and a rephrasing.
-    alike = two.likeness >= limits.rephrase_similarity
     return any(named(word) for word in two.after.content) and (
-        (contrary.contrasts(turn) and not alike)
+        # "The same, not that" is a contrast too, and a rephrasing.
+        (contrary.contrasts(turn) and not two.is_alike(limits.rephrase_similarity))
         or contrary.contradicts(turn, named)
         or contrary.corrects(turn, answered)
     )
-
-
-def _written(two: Pair) -> float:
-    """Return how alike two turns are written, if what they are about was but added to."""
-    return similarity(two.first.said, two.second.said) if not two.shared.gone else 0.0
 
 
 def _grown(two: Pair) -> float:
@@ -327,8 +355,12 @@ def _grown(two: Pair) -> float:
 
 def _kept(two: Pair) -> float:
     """Return how much of the first turn stands in the second as it was, 0 if little."""
-    kept, words = two.shared.kept, len(two.before.words)
-    return kept if kept >= _KEPT and kept * words >= _KEPT_WORDS else 0.0
+    before, after = two.before.words, two.after.words
+    least = max(_KEPT * len(before), _KEPT_WORDS) - 1e-9
+    if len(before) < _KEPT_WORDS or sum((Counter(before) & Counter(after)).values()) < least:
+        return 0.0
+    same = kept(before, after)
+    return same if same >= _KEPT and same * len(before) >= _KEPT_WORDS else 0.0
 
 
 def _rejected(kind: RetryKind, two: Pair) -> Reaction:

@@ -157,7 +157,7 @@ def judge(
     if reason is not None:
         return Implication(implied=Implied.NONE, gap_seconds=gap, reason=reason)
     two = Pair(first, second, vocabulary or known_words(), idf=rules.idf)
-    if any(is_side_call(one.ends, two.tongues) for one in (first, second)):
+    if is_side_call((*first.ends, *second.ends), two.tongues):
         return Implication(implied=Implied.NONE, gap_seconds=gap, reason="side_call")
     return _implication(_reaction(two, rules), gap)
 

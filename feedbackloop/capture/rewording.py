@@ -10,19 +10,20 @@ what the thing is that was asked about.
 from collections.abc import Sequence
 from itertools import pairwise
 
+from feedbackloop.capture.forms import is_part
 from feedbackloop.capture.markers import Clause, Turn
 from feedbackloop.capture.subject import (
     Shared,
     Subject,
     asks_otherwise,
     grammar_likeness,
-    is_form,
-    is_part,
     is_quoting,
 )
 from feedbackloop.capture.words import Language, Marker
 
-_LONG = 30  # words; what is longer tells a story of its own
+LONG = 30
+"""Words of a turn; what is longer tells a story of its own."""
+
 _ENOUGH = 2  # words of content in common
 _ENOUGH_CHARACTERS = 3
 _ENOUGH_SHARE = 0.4  # of the first turn's, where a word is but a character
@@ -45,7 +46,7 @@ def is_reworded(
         answer: What the answer's beginning is about.
     """
     one, other = subjects
-    if max(len(one.words), len(other.words)) > _LONG or is_quoting(before.said):
+    if max(len(one.words), len(other.words)) > LONG or is_quoting(before.said):
         return False
     gone, new, matched = _parts(common)
     if not gone or not new or matched == 0:
@@ -93,7 +94,7 @@ def _goes_on(
     one: Subject, after: Turn, other: Subject, new: Sequence[str], answer: Subject
 ) -> bool:
     """Say whether a turn leans on the answer: by its words, a "that", a number of its own."""
-    told = [word for word in new if any(is_form(word, known) for known in answer.content)]
+    told = [word for word in new if word in answer.forms]
     if len(told) >= _FROM_ANSWER * len(new) or other.content[0] in told:
         return True
     if any(word.isdecimal() and word not in one.words for word in other.words):
@@ -139,7 +140,7 @@ def _says_what_it_is(answer: Subject, asked: Subject, tongues: Sequence[Language
     words = answer.words[:_BEGINNING]
     return any(
         any(then in language.copula for then in answer.words[n + 1 : n + _NEAR])
-        and any(is_form(word, known) for known in asked.content)
+        and word in asked.forms
         for n, word in enumerate(words)
         for language in tongues
     )

@@ -10,15 +10,24 @@ from feedbackloop.capture.folding import folded
 from feedbackloop.capture.words import Language, Marker
 
 _NEAR = 90  # characters between the thing and the conversation that it is for
-_TASK = regex(
-    r"^\s*#{1,4}\s*task\b"
-    r"|</?chat_history>"
-    r"|\bstandalone (?:question|query)\b"
-    r"|\b\d\s*(?:-|to|or)?\s*\d?[- ]words?(?:[- ]or[- ]less|[- ]long)? (?:title|summary|headline)\b"
-    r"|\b(?:suggest|generate|propose|predict|write)\b.{0,60}\bfollow-?\s?up (?:questions|prompts)\b"
-    r"|\b(?:search|retrieval) quer(?:y|ies)\b.{0,60}\b(?:conversation|chat|messages?)\b"
-    r"|\bprogressively summarize\b"
-)
+_TASKS = {
+    "task": regex(r"^\s*#{1,4}\s*task\b"),
+    "chat_history": regex(r"</?chat_history>"),
+    "standalone": regex(r"\bstandalone (?:question|query)\b"),
+    "word": regex(
+        r"\b\d\s*(?:-|to|or)?\s*\d?[- ]words?(?:[- ]or[- ]less|[- ]long)?"
+        r" (?:title|summary|headline)\b"
+    ),
+    "follow": regex(
+        r"\b(?:suggest|generate|propose|predict|write)\b.{0,60}"
+        r"\bfollow-?\s?up (?:questions|prompts)\b"
+    ),
+    "quer": regex(
+        r"\b(?:search|retrieval) quer(?:y|ies)\b.{0,60}\b(?:conversation|chat|messages?)\b"
+    ),
+    "progressively": regex(r"\bprogressively summarize\b"),
+}
+"""Wishes of known apps, each by a word that every one of its forms holds."""
 
 
 def is_side_call(ends: Iterable[str], tongues: Iterable[Language]) -> bool:
@@ -28,10 +37,14 @@ def is_side_call(ends: Iterable[str], tongues: Iterable[Language]) -> bool:
         ends: Beginnings and ends of the messages in which it would stand.
         tongues: The languages that they may be in.
     """
-    texts = [folded(text) for text in ends]
-    return any(_TASK.search(text) for text in texts) or any(
+    texts = [folded(text) for text in dict.fromkeys(ends)]
+    return any(_is_task(text) for text in texts) or any(
         _wishes(text, language) for text in texts for language in tongues
     )
+
+
+def _is_task(text: str) -> bool:
+    return any(word in text and form.search(text) for word, form in _TASKS.items())
 
 
 def _wishes(text: str, language: Language) -> bool:

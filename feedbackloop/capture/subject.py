@@ -7,13 +7,13 @@ their common beginning, respellings by their letters.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from re import compile as regex
 
 import msgspec
 
 from feedbackloop.capture.folding import folded
-from feedbackloop.capture.similarity import edit_distance
+from feedbackloop.capture.forms import Forms
 from feedbackloop.capture.words import Language, Marker
 
 _READ = 1_000  # characters
@@ -26,6 +26,9 @@ _TOKEN = regex(
 )
 """A word; a Chinese character; a run of one of the Japanese scripts."""
 
+_ASCII = regex(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
+"""The same, in a folded text that holds no other letters."""
+
 _QUOTED = regex(r"\"([^\"\n]{1,80})\"|(?<!\w)'([^'\n]{1,80})'(?!\w)")
 _HIRAGANA = regex(r"[\u3040-\u309f]+")
 _HANGUL = regex(r"[\uac00-\ud7af]+")
@@ -35,14 +38,7 @@ _ARTICLE = regex(r"^(?:وال|بال|لل|ال)(?=\w{2})")
 _PARTICLE = regex(
     r"(?<=.)(?:은|는|이|가|을|를|에|에서|의|와|과|도|로|으로|만|까지|부터|이나|하고|보다|에게|께|처럼|라고)$"
 )
-_STEM_LETTERS = 3
-_STEM_SHARE = 0.6  # of the shorter form that two forms of one word begin with
-_FORM_SHARE = 0.42  # of the longer form
-_MENDED = 0.7  # share of letters in common at which a word is a respelling of another
-_MENDED_LETTERS = 4
-_SHARE_MENDED = 1 - _MENDED + 1e-9
-_PART_LETTERS = 5
-_PART_SHARE = 0.75  # of the shorter word
+_REMEMBERED = 20_000  # words: nearly all that people say in a language
 _MANY_WORDS = 3
 _NEARLY_ALL = 0.8
 _LIKE_GRAMMAR = 0.6  # likeness of the words of grammar at which two turns are one template
@@ -51,7 +47,7 @@ _ASKED = (Marker.WHO, Marker.WHEN, Marker.WHERE, Marker.WHY, Marker.AMOUNT)
 """The facts that a turn may ask for."""
 
 
-class Subject(msgspec.Struct, frozen=True, kw_only=True):
+class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A turn's words, in order, its beginning only.
 
     Attributes:
@@ -64,6 +60,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     content: tuple[str, ...]
     grammar: tuple[str, ...]
 
+    @cached_property
+    def forms(self) -> Forms:
+        """The words of content, to look forms of others up in."""
+        return Forms(self.content)
+
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
     """How far two turns share their words.
@@ -71,44 +72,51 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         content: Dice index of the two contents, in [0, 1], forms of one word counted as one.
         matched: How many words of content they share.
-        kept: Share of the first one's words that the second has in the same order, in [0, 1].
         gone: Words of content that only the first has.
         new: Words of content that only the second has.
     """
 
     content: float
     matched: int
-    kept: float
     gone: tuple[str, ...]
     new: tuple[str, ...]
 
 
 def words(text: str) -> tuple[str, ...]:
     """Split the beginning of a text into words, folded."""
-    return tuple(_TOKEN.findall(folded(text[:_READ]))[:_TOKENS])
+    return _words(folded(text[:_READ]))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple((_ASCII if text.isascii() else _TOKEN).findall(text)[:_TOKENS])
 
 
 def subject(said: str, tongues: Sequence[Language]) -> Subject:
     """Take a turn's beginning apart."""
-    found = words(said)
-    # What is quoted is what it is about, whatever the words: "translate 'to go'".
-    quoted = frozenset(
-        word
-        for pair in _QUOTED.findall(folded(said[:_READ]))
-        for part in pair
-        for word in words(part)
-    )
+    text = folded(said[:_READ])
+    found, quoted = _words(text), _quoted(text)
     idle = [language.idle for language in tongues]
     content: list[str] = []
     grammar: list[str] = []
     for word in found:
         bare = _bare(word)
-        dull = word not in quoted and (not bare or any(_is_idle(bare, word, one) for one in idle))
-        (grammar if dull else content).append(word if dull else bare or word)
+        if word not in quoted and (not bare or _is_idle(bare, word, idle)):
+            grammar.append(word)
+        else:
+            content.append(bare or word)
     return Subject(
         words=found,
         content=tuple(content),
         grammar=tuple(grammar),
+    )
+
+
+def _quoted(text: str) -> frozenset[str]:
+    """Return what is quoted: that is what a turn is about, whatever the words are."""
+    if '"' not in text and "'" not in text:
+        return frozenset()
+    return frozenset(
+        word for pair in _QUOTED.findall(text) for part in pair for word in words(part)
     )
 
 
@@ -120,30 +128,21 @@ def shared(one: Subject, other: Subject, *, idf: Mapping[str, float]) -> Shared:
         other: The later one.
         idf: Weight of each word from the traffic's own counts; unknown words weigh 1.
     """
-    gone, left = [], list(other.content)
+    places = other.forms.twins(one.content)
+    taken = {*places}
+    gone = [word for word, place in zip(one.content, places, strict=True) if place is None]
+    new = [word for place, word in enumerate(other.content) if place not in taken]
     common = 0.0
-    for word in one.content:
-        twin = _twin(word, left)
-        if twin is None:
-            gone.append(word)
-        else:
-            left.pop(twin)
+    for word, place in zip(one.content, places, strict=True):
+        if place is not None:
             common += idf.get(word, 1.0)
     total = sum(idf.get(word, 1.0) for word in [*one.content, *other.content])
     return Shared(
         content=min(1.0, 2 * common / total) if total else 0.0,
         matched=len(one.content) - len(gone),
-        kept=kept(one.words, other.words),
         gone=tuple(gone),
-        new=tuple(left),
+        new=tuple(new),
     )
-
-
-def _twin(word: str, others: Sequence[str]) -> int | None:
-    """Return where a word stands among others, or else the first of its forms."""
-    if word in others:
-        return others.index(word)
-    return next((place for place, known in enumerate(others) if is_form(word, known)), None)
 
 
 def is_other_subject(one: Subject, other: Subject, *, strictly: bool = False) -> bool:
@@ -159,17 +158,19 @@ def is_other_subject(one: Subject, other: Subject, *, strictly: bool = False) ->
         strictly: Whether any exchanged word of content makes another subject, however much else
             changed: for turns that nothing but likeness shows to belong together.
     """
-    before, after = (Counter(word for word in s.words if word.isdecimal()) for s in (one, other))
+    before, after = _numbers(one), _numbers(other)
     if before - after and after - before:
         return True
-    changes = list(_changes(one.content, other.content))
+    if not strictly and grammar_likeness(one, other) < _LIKE_GRAMMAR:
+        return False
+    changes = list(_changes(one, other))
     if strictly:
         return any(gone for gone, _ in changes) and any(new for _, new in changes)
-    return (
-        bool(changes)
-        and all(gone and new for gone, new in changes)
-        and grammar_likeness(one, other) >= _LIKE_GRAMMAR
-    )
+    return bool(changes) and all(gone and new for gone, new in changes)
+
+
+def _numbers(one: Subject) -> Counter[str]:
+    return Counter([word for word in one.words if word.isdecimal()])
 
 
 def asks_otherwise(one: str, other: str, tongues: Sequence[Language]) -> bool:
@@ -205,52 +206,6 @@ def asks_yes_or_no(one: str, other: str, tongues: Sequence[Language]) -> bool:
     )
 
 
-def is_form(word: str, other: str) -> bool:
-    """Say whether two words are forms of one, or one of them is misspelt."""
-    if word == other:
-        return True
-    if word.isdecimal() or other.isdecimal():
-        return False
-    shorter, longer = len(word), len(other)
-    if shorter > longer:
-        shorter, longer = longer, shorter
-    begin = 0
-    if word[0] == other[0]:
-        pairs = zip(word, other, strict=False)
-        begin = next((n for n, (a, b) in enumerate(pairs) if a != b), shorter)
-    if not word.isascii() and _HANGUL.match(word):
-        return begin >= 2 or begin >= longer / 2  # noqa: PLR2004  # a syllable is half a word
-    if begin >= _STEM_LETTERS and begin >= max(_STEM_SHARE * shorter, _FORM_SHARE * longer):
-        return True
-    if shorter < _MENDED_LETTERS or longer - shorter > _SHARE_MENDED * longer:
-        return False  # each edit mends one letter of length
-    return _is_respelling(word, other, longer)
-
-
-def _is_respelling(word: str, other: str, longer: int) -> bool:
-    if word[0] == other[0] and sorted(word) == sorted(other):
-        return True
-    most = _SHARE_MENDED * longer
-    # Most pairs are told apart by what costs little: an edit puts one letter for one other.
-    if len(_letters(word) ^ _letters(other)) > 2 * most:
-        return False
-    return edit_distance(word, other) <= most
-
-
-@lru_cache(maxsize=10_000)
-def _letters(word: str) -> frozenset[str]:
-    return frozenset(word)
-
-
-def is_part(word: str, other: str) -> bool:
-    """Say whether most of a word's letters stand in another in a row: kettle, tea-kettle."""
-    shorter = min(len(word), len(other))
-    if shorter < _PART_LETTERS or word.isdecimal() or other.isdecimal():
-        return False
-    block = SequenceMatcher(None, word, other, autojunk=False).find_longest_match()
-    return block.size >= max(_PART_LETTERS, _PART_SHARE * shorter)
-
-
 def is_quoting(said: str) -> bool:
     """Say whether a turn holds a quote: what it is about is then the quote."""
     return _QUOTED.search(folded(said[:_READ])) is not None
@@ -271,12 +226,16 @@ def _holds(text: str, marker: Marker, tongues: Sequence[Language]) -> bool:
     return any(language.holds(text, marker) for language in tongues)
 
 
-def _is_idle(bare: str, word: str, idle: frozenset[str]) -> bool:
-    if bare in idle or word in idle:
-        return True
-    return "-" in word and all(part in idle for part in word.split("-"))
+def _is_idle(bare: str, word: str, lists: Sequence[frozenset[str]]) -> bool:
+    for idle in lists:
+        if bare in idle or word in idle:
+            return True
+        if "-" in word and all(part in idle for part in word.split("-")):
+            return True
+    return False
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _bare(word: str) -> str:
     """Take off what grammar adds; empty if nothing else was there."""
     if _HIRAGANA.fullmatch(word) or word.endswith("n't"):
@@ -294,24 +253,12 @@ def kept(one: Sequence[str], other: Sequence[str]) -> float:
     return sum(block.size for block in blocks) / len(one)
 
 
-def as_forms_of(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """Write the words of ``other`` as ``one`` has them, where they are forms of each other."""
-    same = set(one)
-    names = {
-        word: word if word in same else next((known for known in one if is_form(known, word)), word)
-        for word in other
-    }
-    return [names[word] for word in other]
-
-
-def _changes(
-    one: Sequence[str], other: Sequence[str]
-) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+def _changes(one: Subject, other: Subject) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
     """Yield what was exchanged, taken out or put in, forms of one word counted as one."""
-    renamed = as_forms_of(one, other)
-    for tag, i, j, k, m in SequenceMatcher(None, one, renamed, autojunk=False).get_opcodes():
+    known, renamed = one.content, one.forms.named(other.content)
+    for tag, i, j, k, m in SequenceMatcher(None, known, renamed, autojunk=False).get_opcodes():
         if tag != "equal":
-            yield one[i:j], renamed[k:m]
+            yield known[i:j], renamed[k:m]
 
 
 def _dice(one: Sequence[str], other: Sequence[str]) -> float:

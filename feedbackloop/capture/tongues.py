@@ -7,6 +7,7 @@ from feedbackloop.capture.folding import folded
 from feedbackloop.capture.words import Language, Vocabulary
 
 _WORDS = regex(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_ASCII = regex(r"[a-z]+(?:'[a-z]+)*")
 _READ = 400  # characters
 _NEAR = 0.6  # of the best count: languages that are this close cannot be told apart
 _ENOUGH = 3  # words: what fewer tell is chance
@@ -44,7 +45,8 @@ def told(text: str, vocabulary: Vocabulary) -> Counter[str]:
     """Count what tells each language in a text: words of grammar; a script tells for sure."""
     text = folded(text[:_READ])
     telling = vocabulary.telling
-    counts = Counter(code for word in _WORDS.findall(text) for code in telling.get(word, ()))
+    found = (_ASCII if text.isascii() else _WORDS).findall(text)
+    counts = Counter([code for word in found if word in telling for code in telling[word]])
     script = None if text.isascii() else _by_script(text)
     if script is not None and script in vocabulary.languages:
         counts[script] += _SURE

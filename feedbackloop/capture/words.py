@@ -6,9 +6,9 @@ before it is used.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from re import Pattern
 from re import compile as regex
@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from feedbackloop.capture.folding import folded
-from feedbackloop.capture.phrases import check, pattern
+from feedbackloop.capture.phrases import check, pattern, search
 from feedbackloop.errors import SettingsError
 
 
@@ -130,6 +130,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
         copula: Words that say what a thing is.
         titles: What an app asks for on its own behalf: a title, tags, follow-up questions.
         patterns: Of its phrases.
+        searches: The same, to search a clause by; for languages with spaces.
     """
 
     code: str
@@ -145,6 +146,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     copula: frozenset[str]
     titles: tuple[str, ...]
     patterns: dict[Marker, Pattern[str]]
+    searches: dict[Marker, Pattern[str]]
 
     def heads(self, clause: str, marker: Marker) -> int:
         """Return how long the phrase is that a folded clause begins with, 0 if with none."""
@@ -157,19 +159,29 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
 
     def holds(self, clause: str, marker: Marker) -> bool:
         """Say whether a phrase stands anywhere in a folded clause."""
-        return self.patterns[marker].search(clause) is not None
+        return self.found(clause, marker) is not None
+
+    def found(self, clause: str, marker: Marker) -> tuple[int, int] | None:
+        """Return where the first phrase in a folded clause begins and ends."""
+        if not self.spaced:
+            found = self.patterns[marker].search(clause)
+            return found.span() if found is not None else None
+        found = self.searches[marker].search(f" {clause}")
+        return (found.start(1) - 1, found.end(1) - 1) if found is not None else None
 
 
 class _Patterns(dict[Marker, Pattern[str]]):
     """Each marker's pattern, made when it is first looked for: most traffic is in few languages."""
 
-    def __init__(self, lists: Mapping[str, Any], *, spaced: bool) -> None:
+    def __init__(
+        self, lists: Mapping[str, Any], make: Callable[[Iterable[str]], Pattern[str]]
+    ) -> None:
         super().__init__()
         self._lists = lists
-        self._spaced = spaced
+        self._make = make
 
     def __missing__(self, marker: Marker) -> Pattern[str]:
-        made = pattern(self._lists.get(marker, ()), spaced=self._spaced)
+        made = self._make(self._lists.get(marker, ()))
         self[marker] = made
         return made
 
@@ -283,7 +295,8 @@ def _language(code: str, lists: Mapping[str, Any]) -> Language:
         self=words["self"],
         copula=words["copula"],
         titles=tuple(folded(one) for one in lists.get(TITLES, ())),
-        patterns=_Patterns(lists, spaced=spaced),
+        patterns=_Patterns(lists, partial(pattern, spaced=spaced)),
+        searches=_Patterns(lists, search),
     )
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedbackloop.capture.similarity import edit_distance, similarity
+from feedbackloop.capture.similarity import edit_distance, is_similar, similarity
 
 WORDS = st.text(alphabet="ab c", max_size=8)
 
@@ -30,6 +30,17 @@ def test_likeness_is_a_share_and_knows_no_order(one: str, other: str) -> None:
 
     assert 0 <= alike <= 1
     assert alike == pytest.approx(similarity(other, one))
+
+
+@given(WORDS | st.text(), WORDS | st.text(), st.floats(0, 1))
+def test_a_threshold_is_met_exactly_where_likeness_meets_it(
+    one: str, other: str, least: float
+) -> None:
+    """Bounds that cost little decide most pairs, and must decide them alike."""
+    alike = similarity(one, other)
+
+    assert is_similar(one, other, least=least) == (alike >= least)
+    assert is_similar(one, other, least=alike)
 
 
 @given(st.text())

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.capture import subject as subjects
-from feedbackloop.capture.subject import Subject, asks_otherwise, is_form, shared
+from feedbackloop.capture.subject import Subject, asks_otherwise, shared
 from feedbackloop.capture.tongues import tongues
 from feedbackloop.capture.words import known_words
 
@@ -65,32 +65,6 @@ def test_a_second_try_is_no_other_subject(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("bake", "baking"),
-        ("python", "pyhton"),
-        ("entlüften", "entlüftet"),
-        ("английский", "английского"),
-        ("리스트", "리스트를"),
-        ("colour", "color"),
-    ],
-)
-def test_forms_of_one_word_are_one_word(one: str, other: str) -> None:
-    """People inflect and misspell what they ask again."""
-    left, right = (subject(word).words[0] for word in (one, other))
-
-    assert is_form(left, right)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [("france", "spain"), ("15", "150"), ("boil", "peel"), ("cat", "dog")]
-)
-def test_other_words_are_other_words(one: str, other: str) -> None:
-    """Else every lookup would be a retry of the one before."""
-    assert not is_form(one, other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
         ("Who was Ada Lovelace?", "When was Ada Lovelace born?"),
         ("How do I bleed a radiator?", "How often should a radiator be bled?"),
         ("Was macht ein Notar?", "Wie viel verdient ein Notar?"),
@@ -121,7 +95,6 @@ def test_what_turns_share_is_a_share(one: str, other: str) -> None:
     found = shared(subject(one), subject(other), idf={})
 
     assert 0 <= found.content <= 1
-    assert 0 <= found.kept <= 1
     assert found.matched + len(found.gone) == len(subject(one).content)
     assert shared(subject(one), subject(one), idf={}).gone == ()
 

@@ -41,6 +41,26 @@ def test_every_language_has_what_detection_needs() -> None:
     assert lacking == {}
 
 
+@given(
+    st.sampled_from(sorted(words.known_words().languages)),
+    st.sampled_from([Marker.OBJECTION, Marker.BUT, Marker.CONSTRAINT, Marker.PRAISE]),
+    st.lists(
+        st.sampled_from(
+            ["but", "you missed it", "-", "in german", "thanks", "aber", "mais", "不对"]
+        ),
+        max_size=5,
+    ).map(" ".join),
+)
+def test_a_search_finds_the_first_place_where_a_phrase_fits(
+    code: str, marker: Marker, clause: str
+) -> None:
+    """It passes over most of a clause, and must not pass over a phrase."""
+    language = words.known_words().languages[code]
+    found = language.patterns[marker].search(clause)
+
+    assert language.found(clause, marker) == (found.span() if found is not None else None)
+
+
 @pytest.mark.parametrize("code", words.built_in())
 def test_every_phrase_without_signs_is_found(code: str) -> None:
     """A phrase that nothing can match would be dead weight in the table."""
