@@ -17,9 +17,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
+import structlog
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import RequestError, SettingsError
 from feedbackloop.events import TenantId
+
+log = structlog.get_logger()
 
 Scope = Literal["completions", "feedback", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -76,12 +80,16 @@ _decoder = msgspec.json.Decoder(list[ApiKey])
 class ApiKeys:
     """The keys in one file; reads it again when it has changed.
 
-    A new key works at once, a revoked one at most ``_LOOK_SECONDS`` longer.
+    A new key works at once, a revoked one at most ``_LOOK_SECONDS`` longer. While the file cannot
+    be read, the keys in hand stay good, and the log says so once.
 
     Args:
         path: The file.
         required: Whether a caller needs a key at all.
         clock: Seconds since 1970.
+
+    Raises:
+        SettingsError: If keys are required, and the file is there and cannot be read.
     """
 
     def __init__(
@@ -95,6 +103,9 @@ class ApiKeys:
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, ApiKey] = {}
         self._known: dict[str, Caller] = {}
+        self._trouble = ""
+        if required:
+            listed(path)
 
     def caller(self, authorization: str, scope: Scope) -> Caller:
         """Say who holds the bearer key of an ``Authorization`` header.
@@ -135,14 +146,18 @@ class ApiKeys:
     def _refresh(self) -> None:
         try:
             status = os.stat(self._file)  # noqa: PTH116  # half the cost of Path.stat, every request
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp != self._stamp:
+                self._keys = {key.id: key for key in listed(self._path)}
+                self._known, self._stamp = {}, stamp
+            self._trouble = ""
         except FileNotFoundError:
             self._keys, self._known, self._stamp = {}, {}, None
-            return
-        stamp = (status.st_mtime_ns, status.st_ino)
-        if stamp != self._stamp:
-            self._keys = {key.id: key for key in listed(self._path)}
-            self._known = {}
-            self._stamp = stamp
+        except (SettingsError, OSError) as error:
+            # A file that cannot be read takes nobody's key away: that would be everybody's.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.error("api_keys_not_read", error=self._trouble)  # noqa: TRY400  # its message says it all
 
 
 def unauthorised(message: str = "") -> RequestError:
@@ -202,13 +217,15 @@ def listed(path: Path) -> Sequence[ApiKey]:
     """Return what is kept, oldest first; empty if there is no file yet.
 
     Raises:
-        SettingsError: If the file is damaged.
+        SettingsError: If the file is damaged, or cannot be read.
     """
     try:
         return _decoder.decode(path.read_bytes())
     except FileNotFoundError:
         return []
-    except msgspec.DecodeError as error:
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except UNREADABLE as error:
         raise SettingsError(f"{path}: not a list of API keys: {error}") from error
 
 

@@ -109,6 +109,9 @@ class Front:
         except RequestError as error:
             telemetry.REFUSED.labels(str(error.status)).inc()
             return error
+        except Exception:  # the request path: one request's failure is no other's
+            log.exception("request_failed", path=request.path)
+            return _failure()
         return None
 
     def rest(self, request: Request, connection: Connection) -> Handler:
@@ -124,8 +127,7 @@ class Front:
             connection.refuse(error)
         except Exception:  # the request path: one request's failure is no other's
             log.exception("request_failed", path=request.path)
-            telemetry.REFUSED.labels("500").inc()
-            connection.refuse(internal_error())
+            connection.refuse(_failure())
         return None
 
     async def _wait_until_empty(self) -> None:
@@ -139,3 +141,9 @@ class Front:
         for connection in [one for one in self.connections if one.deadline < now]:
             connection.expire()
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+
+def _failure() -> RequestError:
+    """Count a failure of ours; return what the client is told."""
+    telemetry.REFUSED.labels("500").inc()
+    return internal_error()

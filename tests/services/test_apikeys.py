@@ -182,10 +182,34 @@ def test_without_required_keys_everybody_is_the_default_tenant(tmp_path: Path) -
     assert caller.tenant == "default"
 
 
-def test_a_damaged_file_names_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"{", b'["\xff"]', b"[" * 10_000, None])
+def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path, content: bytes | None) -> None:
     """An operator can mend a file that has a name."""
     path = tmp_path / "keys.json"
-    path.write_text("{")
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
 
     with pytest.raises(SettingsError, match=r"keys\.json"):
-        listed(path)
+        ApiKeys(path, required=True)
+
+
+def test_a_file_that_is_damaged_meanwhile_takes_nobodys_key_away(tmp_path: Path) -> None:
+    """A slip of an editor, or a disk that fails, must not lock everybody out."""
+    path = tmp_path / "keys.json"
+    clock = Clock()
+    keys = ApiKeys(path, required=True, clock=clock)
+    header = f"Bearer {a_key(path)}"
+    keys.caller(header, "completions")
+    good = path.read_bytes()
+
+    path.write_bytes(b"[{")
+    clock.seconds += 1
+    kept = keys.caller(header, "completions")
+    path.unlink()
+    path.write_bytes(good.replace(b"acme", b"other"))
+    clock.seconds += 1
+    mended = keys.caller(header, "completions")
+
+    assert (kept.tenant, mended.tenant) == ("acme", "other")

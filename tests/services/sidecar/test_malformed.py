@@ -1,12 +1,16 @@
 """What no client of good faith sends, on every route: refused in OpenAI's shape, never a 5xx."""
 
 import dataclasses
+import socket
+from pathlib import Path
 
 import httpx
 import pytest
 
-from services.sidecar.app import make_public
-from tests.services.sidecar.stub import World
+from services.apikeys import ApiKeys
+from services.sidecar.app import make_front, make_public
+from services.sidecar.entrance import Entrance, Rates, Rules
+from tests.services.sidecar.stub import HELLO, World
 
 JSON = {"content-type": "application/json"}
 TAKES_JSON = (
@@ -76,6 +80,26 @@ async def test_a_path_with_a_slash_too_many_is_no_route(world: World, path: str)
     reply = await world.client.post(path, json={}, headers={"host": "elsewhere.example"})
 
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
+
+
+async def test_a_failure_over_a_requests_head_is_answered(world: World, tmp_path: Path) -> None:
+    """A connection that breaks off without a word is taken for the network's."""
+    entrance = Entrance(
+        ApiKeys(tmp_path / "keys.json", required=False),
+        world.parts.identities,
+        Rules(completions=Rates(key=1)),
+        tokens=None,
+        clock=broken,
+    )
+    front = make_front(dataclasses.replace(world.parts, entrance=entrance))
+    listener = socket.create_server(("127.0.0.1", 0))
+    await front.listen(listener)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        reply = await client.post("/v1/chat/completions", json=HELLO)
+    await front.drain(0)
+
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
 
 
 async def test_a_failure_of_ours_has_the_shape_of_any_error(world: World) -> None:
