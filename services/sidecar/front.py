@@ -136,11 +136,12 @@ class Front:
             await self._left.wait()
 
     def _sweep(self) -> None:
+        # First of all: whatever goes wrong below, there is a next time.
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
         now = self._loop.time()
         self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         for connection in [one for one in self.connections if one.deadline < now]:
             connection.expire()
-        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
 
 def _failure() -> RequestError:

@@ -255,6 +255,9 @@ class Upstream:
 
     def _sweep(self) -> None:
         """Hang up where vLLM was silent for too long, and on what was idle for long enough."""
+        # First of all: whatever goes wrong below, there is a next time.
+        every = min(_SWEEP_SECONDS, self._idle_seconds / 2)
+        self._sweeper = self._loop.call_later(every, self._sweep)
         now = self._loop.time()
         for link in list(self._links):
             silent_seconds = now - link.heard_at
@@ -265,8 +268,6 @@ class Upstream:
                 link.abort()
             elif silent_seconds > self._idle_seconds and not link.paused:
                 link.fail(TimeoutError())
-        every = min(_SWEEP_SECONDS, self._idle_seconds / 2)
-        self._sweeper = self._loop.call_later(every, self._sweep)
 
     async def _quickly(self, data: bytes) -> Answer:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from feedbackloop.capture.record import Closed
 from feedbackloop.events import Outcome
-from services.sidecar.front import FrontLimits
+from services.sidecar.app import make_front
+from services.sidecar.connection import Connection
+from services.sidecar.front import Front, FrontLimits
 from tests.services.sidecar.stub import DONE, HELLO, Said, World, a_chunk, a_stream, a_world
 
 PATH = "/v1/chat/completions"
@@ -252,6 +255,38 @@ async def test_a_client_that_dawdles_is_let_go(tmp_path: Path, raw: bytes) -> No
         said = await say(world, raw)
 
     assert said == b"" if raw == b"" else said.startswith(b"HTTP/1.1 408 ")
+
+
+class Stuck(Connection):
+    """Fails to end, in a way that nobody has thought of."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__(front)
+        self.deadline = 0.0
+        self.again = asyncio.Event()
+        self._failures = 0
+
+    def expire(self) -> None:
+        self._failures += 1
+        if self._failures > 1:
+            self.again.set()
+            self._front.forget(self)
+        raise RuntimeError("surprise")
+
+
+async def test_a_connection_that_cannot_be_ended_does_not_end_the_look_at_others(
+    world: World,
+) -> None:
+    """Nobody who dawdles would be let go any more, and each reply would bear an old date."""
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _what: None)
+    front = make_front(world.parts)
+    await front.listen(socket.create_server(("127.0.0.1", 0)))
+    stuck = Stuck(front)
+
+    front.connections.add(stuck)
+    await stuck.again.wait()
+
+    await front.drain(0)
 
 
 async def test_a_client_that_never_reads_does_not_hold_vllm_for_ever(tmp_path: Path) -> None:
