@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as UnreadableError
 
 from feedbackloop.errors import SettingsError
 from services.sections.access import Keys, Limits, Oidc
@@ -115,6 +121,10 @@ def load() -> Settings:
         return Settings(**_file())
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
+    except UnreadableError as error:
+        # It names the section alone, and its cause quotes the value, which may be a secret.
+        names = ", ".join(filter(_is_unreadable, sorted(_PREFIX + name for name in named)))
+        raise SettingsError(f"{names}: expected JSON, as in docs/settings.md") from error
 
 
 def _file() -> dict[str, Any]:
@@ -125,8 +135,19 @@ def _file() -> dict[str, Any]:
     try:
         with Path(path).open("rb") as file:
             return tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{_PREFIX}{_FILE}={path}: {error}") from error
+
+
+def _is_unreadable(name: str) -> bool:
+    """Say whether a variable holds a list or a mapping that is not written as JSON."""
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {name.lower(): os.environ[name]}
+    try:
+        source()
+    except UnreadableError:
+        return True
+    return False
 
 
 def _explain(error: ValidationError) -> str:

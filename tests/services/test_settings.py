@@ -49,6 +49,28 @@ def test_a_value_out_of_range_names_the_setting_and_what_was_expected(
         load()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FEEDBACKLOOP_SIDECAR__PASSED_ON", "/v1/embeddings"),
+        ("FEEDBACKLOOP_LIMITS__TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("FEEDBACKLOOP_REDACTION__PRESIDIO__MODELS", "{en: secret}"),
+        ("FEEDBACKLOOP_ALIASES", "{"),
+    ],
+)
+def test_a_list_that_is_no_json_is_named_and_not_shown(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first mistake that anybody makes with a list in a variable."""
+    monkeypatch.setenv("FEEDBACKLOOP_SIDECAR__NAME", "sidecar-1")
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError) as caught:
+        load()
+
+    assert str(caught.value) == f"{name}: expected JSON, as in docs/settings.md"
+
+
 def test_a_log_section_without_a_kind_is_the_default_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever only wants smaller segments need not know that there are kinds."""
     monkeypatch.setenv("FEEDBACKLOOP_LOG__SEGMENT_BYTES", "8192")
@@ -81,11 +103,17 @@ def test_an_unknown_name_in_the_file_is_refused(
         load()
 
 
-def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("content", [None, b"home = ", b"home = '\xff'"])
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was asked for by name."""
-    monkeypatch.setenv("FEEDBACKLOOP_SETTINGS_FILE", "/no/such/file.toml")
+    file = tmp_path / "such.toml"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("FEEDBACKLOOP_SETTINGS_FILE", str(file))
 
-    with pytest.raises(SettingsError, match=r"/no/such/file\.toml"):
+    with pytest.raises(SettingsError, match=r"such\.toml"):
         load()
 
 
