@@ -1,18 +1,23 @@
 """Which earlier completion does a prompt react to? Found by hashes, in bounded memory."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from sys import maxsize
 
 from feedbackloop.capture import retries
+from feedbackloop.capture.remembered import Remembered
 from feedbackloop.capture.retries import DEFAULT_RULES, Crowd, Implied, Rules, vocabulary
-from feedbackloop.capture.sketch import Sketch, sketch
+from feedbackloop.capture.sketch import Sketch, held_bytes, sketch
 from feedbackloop.events import CompletionServed, OutcomeReported, PromptRetried
 
 _Key = tuple[str, ...]
 _RECENT = 8  # completions that one key leads to: the person's last tries
-_PLACES = 3  # keys of one completion with one answer
-_PEOPLE = 20_000  # of whom the pace is remembered
+CAPACITY_BYTES = 96 * 2**20
+"""What completions may take, as estimated: 26,000 with turns of 50 words, 8,000 of the longest."""
+_ASKED_BYTES = 1_280  # of that for each who asked a prompt: 78,000 of them, 25 MiB more
+_PACES = 200_000  # moments at which people asked: 14 MiB
+_PERSON_TIMES = 4  # moments take as much as the person whose they are
+_KEY_BYTES = 320  # of a key and its place
 
 
 class Attribution:
@@ -25,16 +30,21 @@ class Attribution:
 
     Args:
         rules: Thresholds of detection.
-        capacity: How many keys are remembered; three for each completion.
+        capacity_bytes: How much the completions that are remembered may take. The keys to them are
+            asked for in the order of ``add``: the first is forgotten first. Who asked what takes a
+            quarter of that, and how fast, about 14 MiB.
     """
 
-    def __init__(self, *, rules: Rules = DEFAULT_RULES, capacity: int = 75_000) -> None:
+    def __init__(
+        self, *, rules: Rules = DEFAULT_RULES, capacity_bytes: int = CAPACITY_BYTES
+    ) -> None:
         self._rules = rules
-        self._capacity = capacity
         self._vocabulary = vocabulary(rules)
-        self._recent: OrderedDict[_Key, tuple[Sketch, ...]] = OrderedDict()
-        self._askers: OrderedDict[_Key, tuple[tuple[datetime, _Key], ...]] = OrderedDict()
-        self._pace: OrderedDict[_Key, tuple[datetime, ...]] = OrderedDict()
+        self._recent: Remembered[_Key, tuple[Sketch, ...]] = Remembered(capacity_bytes)
+        self._askers: Remembered[_Key, tuple[tuple[datetime, _Key], ...]] = Remembered(
+            capacity_bytes // _ASKED_BYTES
+        )
+        self._pace: Remembered[_Key, tuple[datetime, ...]] = Remembered(_PACES)
 
     def add(self, completion: CompletionServed) -> PromptRetried | OutcomeReported | None:
         """Take the next completion in, as it ended; return what its prompt implies.
@@ -42,8 +52,11 @@ class Attribution:
         One that is added again is known and gives the same answer.
         """
         second = sketch(completion)
+        # All of its keys lead to one sketch: the first one bears its weight.
+        weight = held_bytes(second)
         for key in _places(second):
-            self._keep(key, second)
+            self._keep(key, second, weight)
+            weight = 0
         self._ask(second)
         return next(self._implications(second), None)
 
@@ -83,51 +96,46 @@ class Attribution:
             ("reply", *second.who, second.tail),
         )
         for key in lookups:
-            known = self._recent.get(key, ())
+            known = self._recent.get(key) or ()
             ended = [one for one in known if one.ended_at <= second.accepted_at]
             for first in sorted(ended, key=lambda one: _certainty(one, second), reverse=True):
                 if first.completion_id not in seen:
                     seen.add(first.completion_id)
                     yield first
 
-    def _keep(self, key: _Key, one: Sketch) -> None:
-        known = self._recent.pop(key, ())
+    def _keep(self, key: _Key, one: Sketch, weight: int) -> None:
+        known = self._recent.get(key) or ()
         if known:
             others = (old for old in known if old.completion_id != one.completion_id)
             known = (*others, one)[-_RECENT:]
-        # The keys were asked for in this order: the first is forgotten first.
-        self._recent[key] = known or (one,)
-        if len(self._recent) > self._capacity:
-            self._recent.popitem(last=False)
+            # The older ones may be remembered here alone by now.
+            weight += sum(map(held_bytes, known[:-1]))
+        self._recent.put(key, known or (one,), weight=weight + _KEY_BYTES)
 
     def _ask(self, one: Sketch) -> None:
         """Note who asked which prompt and how fast, as far as the rules need it."""
         key = (one.tenant, one.prompt)
         # Tuples: most hold one entry, for which a deque would take ten times the memory.
-        known = self._askers.pop(key, ())
+        known = self._askers.get(key) or ()
         if all(who != one.who for _, who in known):
             known = (*known, (one.accepted_at, one.who))[-self._rules.max_askers - 1 :]
-        self._askers[key] = known
-        while len(self._askers) > self._capacity:
-            self._askers.popitem(last=False)
-        times = self._pace.pop(one.who, ())
+        self._askers.put(key, known, weight=len(known))
+        times = self._pace.get(one.who) or ()
         if one.accepted_at not in times:
             times = (*times, one.accepted_at)[-self._rules.max_per_minute - 1 :]
-        self._pace[one.who] = times
-        while len(self._pace) > _PEOPLE:
-            self._pace.popitem(last=False)
+        self._pace.put(one.who, times, weight=len(times) + _PERSON_TIMES)
 
     def _crowd(self, second: Sketch) -> Crowd:
         now = second.accepted_at
         since = now - timedelta(seconds=self._rules.crowd_seconds)
-        askers = self._askers.get((second.tenant, second.prompt), ())
-        place = self._recent.get(("place", *second.who, second.tail), ())
+        askers = self._askers.get((second.tenant, second.prompt)) or ()
+        place = self._recent.get(("place", *second.who, second.tail)) or ()
         mine = (one for one in place if one.prompt == second.prompt)
         lately = now - timedelta(minutes=1)
         return Crowd(
             askers=sum(since <= at <= now for at, _ in askers),
             times=sum(since <= one.accepted_at <= now for one in mine),
-            pace=sum(lately <= at <= now for at in self._pace.get(second.who, ())),
+            pace=sum(lately <= at <= now for at in self._pace.get(second.who) or ()),
         )
 
 
@@ -136,7 +144,7 @@ def implied(
 ) -> list[PromptRetried | OutcomeReported]:
     """Return what all prompts imply about earlier completions, whatever order they come in."""
     order = sorted(completions, key=lambda one: (one.ended_at, one.completion_id))
-    attribution = Attribution(rules=rules, capacity=_PLACES * len(order) + 1)
+    attribution = Attribution(rules=rules, capacity_bytes=maxsize)
     found = (attribution.add(completion) for completion in order)
     return [event for event in found if event is not None]
 

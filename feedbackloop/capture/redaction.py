@@ -5,7 +5,6 @@ before. A value has one number within an event, and the number that its completi
 correction or a comment, as long as the completion is remembered.
 """
 
-from collections import OrderedDict
 from hashlib import blake2b
 from typing import TypeVar, cast
 
@@ -13,6 +12,7 @@ import msgspec
 
 from feedbackloop.capture.placeholders import Numbers, Tally
 from feedbackloop.capture.redactor import Redactor
+from feedbackloop.capture.remembered import Remembered
 from feedbackloop.errors import MalformedEvent
 from feedbackloop.events import (
     CommentGiven,
@@ -27,6 +27,7 @@ from feedbackloop.events import (
 )
 
 _Event = TypeVar("_Event", bound=Event)
+_COMPLETION_VALUES = 4
 
 
 class Redaction:
@@ -34,13 +35,12 @@ class Redaction:
 
     Args:
         redactor: For texts and JSON; None to leave everything as it is.
-        capacity: Of how many completions the numbers are remembered.
+        capacity: Of how many values the number is remembered, at 200 bytes; a completion is four.
     """
 
-    def __init__(self, redactor: Redactor | None, *, capacity: int = 10_000) -> None:
+    def __init__(self, redactor: Redactor | None, *, capacity: int = 60_000) -> None:
         self._redactor = redactor
-        self._capacity = capacity
-        self._known: OrderedDict[CompletionId, Numbers] = OrderedDict()
+        self._known: Remembered[CompletionId, Numbers] = Remembered(capacity)
         self.tally = Tally()
         """Emptied by whoever counts."""
 
@@ -112,12 +112,8 @@ class Redaction:
         return msgspec.structs.replace(event, **changed)
 
     def _keep(self, completion_id: CompletionId, numbers: Numbers) -> None:
-        if not numbers:
-            return
-        self._known[completion_id] = numbers
-        self._known.move_to_end(completion_id)
-        if len(self._known) > self._capacity:
-            self._known.popitem(last=False)
+        if numbers:
+            self._known.put(completion_id, numbers, weight=len(numbers) + _COMPLETION_VALUES)
 
 
 def _reply(reply: Reply, redactor: Redactor, numbers: Numbers) -> Reply:

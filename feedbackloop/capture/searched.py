@@ -1,12 +1,13 @@
 """Texts that were searched before: each turn of a conversation brings all earlier ones again."""
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from feedbackloop.capture.recognisers import Found
+from feedbackloop.capture.remembered import Remembered
 
+_TEXT_FINDS = 2
 _SHORTEST = 64  # characters below which searching costs no more than remembering
 
 
@@ -14,13 +15,12 @@ class Searched:
     """What was found in the last texts, by keyed hashes of them: no text is kept.
 
     Args:
-        capacity: Of how many texts; a place takes about 300 bytes and 100 for each find.
+        capacity: How many finds, at 150 bytes; a text counts as two.
     """
 
-    def __init__(self, capacity: int = 10_000) -> None:
-        self._capacity = capacity
+    def __init__(self, capacity: int = 30_000) -> None:
         self._key = secrets.token_bytes(32)
-        self._found: OrderedDict[bytes, Sequence[Found]] = OrderedDict()
+        self._found: Remembered[bytes, Sequence[Found]] = Remembered(capacity)
 
     def search(
         self, text: str, find: Callable[[str], Sequence[Found] | None]
@@ -34,12 +34,7 @@ class Searched:
         if found is None:
             found = find(text)
             if found is not None:
-                self._keep(name, found)
+                self._found.put(name, found, weight=len(found) + _TEXT_FINDS)
         else:
-            self._found.move_to_end(name)
+            self._found.freshen(name)
         return found
-
-    def _keep(self, name: bytes, found: Sequence[Found]) -> None:
-        self._found[name] = found
-        if len(self._found) > self._capacity:
-            self._found.popitem(last=False)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
 from re import compile as regex
+from sys import getsizeof
 
 import msgspec
 
@@ -33,6 +34,8 @@ _CHARACTERS_PER_TOKEN = 6  # more than any tokenizer's mean, so that estimates s
 _CHARACTERS_PER_TOKEN_UNSPACED = 2  # likewise, where a character is a syllable or a word
 _UNSPACED = regex(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 _DIGITS = regex(r"\d+")
+_FIXED_BYTES = 1_700  # of a sketch beside its texts: names, hashes, times
+_REPLY_BYTES = 170  # of the hashes for each reply
 _MARKUP = b"*_`#>~|- \t\r\n\f\v"
 _THOUGHT = "</think>"
 _ASKING = ("?", "\uff1f", "\u061f")  # question marks: Latin, wide, Arabic
@@ -149,6 +152,12 @@ def sketch(completion: CompletionServed) -> Sketch:
         accepted_at=completion.accepted_at,
         ended_at=completion.ended_at,
     )
+
+
+def held_bytes(one: Sketch) -> int:
+    """Estimate the memory that a sketch takes: a character takes one byte, two or four."""
+    texts = (one.said, one.said_last, one.answered, *one.ends)
+    return _FIXED_BYTES + _REPLY_BYTES * len(one.reply_chains) + sum(map(getsizeof, texts))
 
 
 def _last_turn(messages: Sequence[JsonObject]) -> object:

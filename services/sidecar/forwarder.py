@@ -9,11 +9,8 @@ once.
 import asyncio
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
-from datetime import timedelta
-from itertools import takewhile
 from random import Random
 from typing import TypeVar
 
@@ -29,7 +26,6 @@ from feedbackloop.errors import LogUnavailable, MalformedEvent, RecordError
 from feedbackloop.events import (
     AnyEvent,
     CaptureGap,
-    CompletionId,
     Event,
     PromptRetried,
     TenantId,
@@ -39,24 +35,15 @@ from services import telemetry
 from services.sidecar.delivery import Delivery
 from services.sidecar.passage import Passage
 from services.sidecar.redacting import Redacting
+from services.sidecar.unanswered import Unanswered, Waiting
 
 log = structlog.get_logger()
 
 _Event = TypeVar("_Event", bound=Event)
-_GIVEN_UP = 1_000  # requests whose end may still come
-_PATIENCE = timedelta(hours=1)  # longer than a reply takes: after that its end was shed
 _IDLE_SECONDS = 0.5
 _PACE_SECONDS = 0.1
 _LOOK_SECONDS = 30.0
 _SHUT = frozenset({"unreachable", "credentials", "tls", "topic_missing", "no_leader"})
-
-
-class _Waiting(msgspec.Struct, frozen=True):
-    """An opened request whose end was not yet read, and the entry just before it."""
-
-    before: int
-    frame: Frame
-    opened: Opened
 
 
 class Translator:
@@ -84,9 +71,7 @@ class Translator:
         self._attribution = attribution
         self._redacting = redacting or Redacting.of_all()
         self.keep = set_aside
-        self._held_bytes = held_bytes
-        self._open: dict[CompletionId, _Waiting] = {}
-        self._given_up: OrderedDict[CompletionId, _Waiting] = OrderedDict()
+        self._open = Unanswered(held_bytes=held_bytes)
         self._previous = -1
         self.unmatched = 0
         """Replies whose request is known no more: it went to the log before a crash, or was shed
@@ -102,7 +87,7 @@ class Translator:
             if isinstance(found, Opened):
                 # Its payload is in ``found`` once more.
                 frame = msgspec.structs.replace(entry, payload=b"")
-                self._open[found.completion_id] = _Waiting(before, frame, found)
+                self._open.add(Waiting(before, frame, found))
                 return []
             return self._record(entry, found)
         except (msgspec.DecodeError, RecordError) as error:
@@ -111,30 +96,16 @@ class Translator:
     def abandoned(self, newest: Frame) -> list[AnyEvent]:
         """Close what nobody will close any more.
 
-        Its incarnation has died, since a younger one wrote ``newest``; or its end was shed, and
-        it would keep the spool from letting go for ever. Should that come after all, the event
-        that it makes outranks this one.
+        Should its end come after all, the event that it makes outranks this one.
         """
-        events: list[AnyEvent] = []
-        for waiting in self._gone(newest):
-            name = waiting.opened.completion_id
-            self._given_up[name] = self._open.pop(name)
-            if len(self._given_up) > _GIVEN_UP:
-                self._given_up.popitem(last=False)
-            events += self._completion([waiting.frame], waiting.opened, None)
-        return events
+        return self._unanswered(self._open.gone(newest))
 
     def left_by_the_dead(self, alive: str) -> list[AnyEvent]:
         """Close what no incarnation but ``alive`` had closed when everything of theirs was read.
 
         A spool has one writer: whoever else wrote to it has died.
         """
-        left = [one for one in self._open.values() if one.frame.producer != alive]
-        events: list[AnyEvent] = []
-        for waiting in left:
-            del self._open[waiting.opened.completion_id]
-            events += self._completion([waiting.frame], waiting.opened, None)
-        return events
+        return self._unanswered(self._open.left_by_the_dead(alive))
 
     def set_aside(self, entry: Frame | SpoolGap, reason: str) -> list[AnyEvent]:
         """Keep a record that cannot be used for whoever wants to know why, and declare it."""
@@ -151,31 +122,25 @@ class Translator:
 
     def begin(self) -> None:
         """Forget what was opened, and where: another spool is to be read."""
-        self._open, self._given_up = {}, OrderedDict()
+        self._open = self._open.anew()
         self._previous = -1
 
     def finished(self) -> int:
         """Return the position through which nothing is needed any more, -1 at first."""
-        # They were opened in the order of the spool.
-        return next((waiting.before for waiting in self._open.values()), self._previous)
+        before = self._open.before_first()
+        return self._previous if before is None else before
 
-    def _gone(self, newest: Frame) -> list[_Waiting]:
-        """List what died or was given up. It was opened in order: the oldest stand first."""
-        return list(takewhile(lambda one: self._is_gone(one.frame, newest), self._open.values()))
-
-    def _is_gone(self, frame: Frame, newest: Frame) -> bool:
-        return (
-            frame.producer != newest.producer
-            or newest.at - frame.at > _PATIENCE
-            or newest.position - frame.position > self._held_bytes
-        )
+    def _unanswered(self, left: Sequence[Waiting]) -> list[AnyEvent]:
+        events: list[AnyEvent] = []
+        for one in left:
+            events += self._completion([one.frame], one.opened, None)
+        return events
 
     def _record(self, frame: Frame, found: Closed | Voted | Recorded) -> list[AnyEvent]:
         if isinstance(found, Recorded):
             return self._completion([frame], found.opened, found.closed)
         if isinstance(found, Closed):
-            name = found.completion_id
-            waiting = self._open.pop(name, None) or self._given_up.pop(name, None)
+            waiting = self._open.end(found.completion_id)
             if waiting is None:
                 self.unmatched += 1
                 # Had it come before the crash after all, the event that carries it outranks this.

@@ -139,7 +139,7 @@ def test_what_is_seen_twice_is_one_fact() -> None:
 
 def test_memory_is_bounded() -> None:
     """A sidecar runs for months."""
-    attribution = Attribution(capacity=6)
+    attribution = Attribution(capacity_bytes=40_000)
     for number in range(100):
         attribution.add(served(f"c{number}", talk(f"What is {number}?"), at=number))
 

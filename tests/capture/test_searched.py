@@ -103,7 +103,7 @@ def test_what_was_searched_longest_ago_is_forgotten() -> None:
         asked.append(text[:1])
         return []
 
-    searched = Searched(capacity=2)
+    searched = Searched(capacity=4)
     for letter in "abacab":
         searched.search(letter + LONG, find)
     assert asked == ["a", "b", "c", "b"]
