@@ -9,9 +9,17 @@ from feedbackloop.log.frames import Kind
 from feedbackloop.log.reader import GapNote
 from feedbackloop.log.thread import Pending
 
+MIXED = "mixed"
+"""Reason of a gap whose numbers had several, while there were too many notes to tell."""
+_MOST = 1_000  # notes of 200 bytes, each of which is written down again after each refusal
+
 
 class Shed:
-    """Notes of gaps that no segment holds yet. For one thread at a time."""
+    """Notes of gaps that no segment holds yet. For one thread at a time.
+
+    However long a disk refuses, there are few: whose numbers follow each other are made one, though
+    their reasons differ. What lies between others is queued, and its memory is bounded.
+    """
 
     def __init__(self) -> None:
         self._notes: list[GapNote] = []
@@ -31,6 +39,7 @@ class Shed:
         else:
             note = GapNote(first=seq, last=seq, reason=reason, first_at_ns=at_ns, last_at_ns=at_ns)
             self._notes.append(note)
+            self._bound()
 
     def put_back(self, records: Sequence[Pending]) -> None:
         """Note what the disk refused: records, and notes that were taken for it."""
@@ -40,6 +49,7 @@ class Shed:
             else:
                 self._notes.append(msgspec.json.decode(one.payload, type=GapNote))
         self._notes.sort(key=lambda note: note.first)
+        self._bound()
 
     def take(self, through: int | None) -> Sequence[Pending]:
         """Hand over the notes of what is missing before record ``through``; None for all."""
@@ -54,3 +64,25 @@ class Shed:
             )
             for note in due
         ]
+
+    def _bound(self) -> None:
+        if len(self._notes) <= _MOST:
+            return
+        self._notes.sort(key=lambda note: note.first)
+        joined = self._notes[:1]
+        for note in self._notes[1:]:
+            if note.first == joined[-1].last + 1:
+                joined[-1] = _joined(joined[-1], note)
+            else:
+                joined.append(note)
+        self._notes = joined
+
+
+def _joined(one: GapNote, other: GapNote) -> GapNote:
+    return msgspec.structs.replace(
+        one,
+        last=other.last,
+        reason=one.reason if one.reason == other.reason else MIXED,
+        first_at_ns=min(one.first_at_ns, other.first_at_ns),
+        last_at_ns=max(one.last_at_ns, other.last_at_ns),
+    )
