@@ -84,7 +84,7 @@ async def watch(one: Sidecar, clients: Clients, phase: str, seconds: float) -> l
                     p99_ms=round(taken[int(len(taken) * 0.99)] * 1e3, 1),
                     votes_503=seen.refused - refused_before,
                     shed=_shed(one.admin_port),
-                    spool_mib=round(_bytes(one.home / "spool") / 2**20, 1),
+                    spool_mib=spool_mib(one.home),
                     rss_mib=round(resident_mib(one.pid), 1),
                 )
             )
@@ -125,14 +125,15 @@ def _shed(admin_port: int) -> int:
     return sum(int(float(line.split()[-1])) for line in shed if 'what="shed"' in line)
 
 
-def _bytes(folder: Path) -> int:
+def spool_mib(home: Path) -> float:
+    """Return how large the spools under a home folder are."""
     found = 0
-    for file in folder.rglob("*"):
+    for file in (home / "spool").rglob("*"):
         try:
             found += file.stat().st_size if file.is_file() else 0
         except FileNotFoundError:
             continue  # released meanwhile
-    return found
+    return round(found / 2**20, 1)
 
 
 def _row(cells: list[object]) -> str:

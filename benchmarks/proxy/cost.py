@@ -29,11 +29,13 @@ def cpu_seconds(pid: int) -> float:
 
 def resident_mib(pid: int) -> float:
     """Return the memory of a tree, shared pages counted for each process."""
-    pages = 0
-    for one in tree(pid):
-        fields = _read(Path(f"/proc/{one}/statm")).split()
-        pages += int(fields[1]) if fields else 0
-    return pages * _PAGE / 2**20
+    return sum(own_mib(one) for one in tree(pid))
+
+
+def own_mib(pid: int) -> float:
+    """Return the memory of one process, shared pages included."""
+    fields = _read(Path(f"/proc/{pid}/statm")).split()
+    return int(fields[1]) * _PAGE / 2**20 if fields else 0.0
 
 
 def settle(pid: int, *, quiet_seconds: float = 0.6, longest_seconds: float = 60.0) -> None:

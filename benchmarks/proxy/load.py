@@ -14,6 +14,7 @@ from typing import cast
 
 CONNECTIONS = 32
 STREAMS = 64
+WORDS = "What is the capital of France? " * 8
 _ROUTE = "/v1/chat/completions"
 _SLOT = b"@@@@@@@@"
 _numbers = itertools.count()
@@ -21,18 +22,14 @@ _numbers = itertools.count()
 Done = Callable[[bool], None]
 
 
-def _template(*, stream: bool, model: str, key: str) -> bytes:
+def _template(*, stream: bool, model: str, key: str, words: str) -> bytes:
     body = json.dumps(
         {
             "model": model,
             "stream": stream,
             "messages": [
                 {"role": "system", "content": "You are kind."},
-                {
-                    "role": "user",
-                    "content": f"Question {_SLOT.decode()}. "
-                    + "What is the capital of France? " * 8,
-                },
+                {"role": "user", "content": f"Question {_SLOT.decode()}. {words}"},
             ],
         },
         separators=(",", ":"),
@@ -46,11 +43,11 @@ def _template(*, stream: bool, model: str, key: str) -> bytes:
 
 
 class Requests:
-    """What is asked of one target."""
+    """What is asked of one target: a number, and the same words after it."""
 
-    def __init__(self, *, model: str, key: str = "sk-none") -> None:
-        self._whole = _template(stream=False, model=model, key=key)
-        self._stream = _template(stream=True, model=model, key=key)
+    def __init__(self, *, model: str, key: str = "sk-none", words: str = WORDS) -> None:
+        self._whole = _template(stream=False, model=model, key=key, words=words)
+        self._stream = _template(stream=True, model=model, key=key, words=words)
 
     def whole(self) -> bytes:
         """Return the next plain request."""
@@ -69,6 +66,8 @@ class Connection(asyncio.Protocol):
         self._data: list[bytes] = []
         self._end = 0
         self._done: Done | None = None
+        self.is_lost = False
+        """Whether the other end has hung up, as it may on one that was idle for long."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -91,6 +90,7 @@ class Connection(asyncio.Protocol):
             self._finish(good=self._data[0].startswith(b"HTTP/1.1 200"))
 
     def connection_lost(self, _exc: Exception | None) -> None:
+        self.is_lost = True
         self._finish(good=False)
 
     def close(self) -> None:
@@ -187,6 +187,15 @@ async def streams(port: int, requests: Requests) -> Tally:
     return tally
 
 
+async def _one_of(idle: list[Connection], port: int) -> Connection:
+    """Take a connection that is still there, or a new one."""
+    while idle:
+        connection = idle.pop()
+        if not connection.is_lost:
+            return connection
+    return await connect(port)
+
+
 async def at_rate(
     port: int, requests: Requests, *, per_second: int, seconds: float
 ) -> tuple[list[float], Tally]:
@@ -200,7 +209,7 @@ async def at_rate(
     async def one(due: float) -> None:
         nonlocal under_way
         under_way += 1
-        connection = idle.pop() if idle else await connect(port)
+        connection = await _one_of(idle, port)
 
         def done(good: bool) -> None:  # noqa: FBT001  # a callback's
             nonlocal under_way
