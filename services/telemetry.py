@@ -129,7 +129,7 @@ REDACTED = Counter(
 )
 REDACTION_FAILURES = Counter(
     "feedbackloop_redaction_failures_total",
-    "Texts that a recogniser failed on; each was withheld as a whole.",
+    "Texts that could not be searched to the end; each was withheld as a whole.",
 )
 SPOOL_BACKLOG_BYTES = Gauge(
     "feedbackloop_spool_backlog_bytes",

@@ -48,6 +48,7 @@ SIGNS = (
 """Most texts have neither dash nor underscore, and need not be searched for words that have."""
 _PEM_BEGIN = "-----BEGIN "
 _PEM = regex(r"-----BEGIN ([A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----")
+_PEM_LONGEST = 2**16
 _PEM_BODY = regex(r"[A-Za-z0-9+/=\s\\:,.-]{0,20000}")
 PASSWORDS = (
     *("password", "passwd", "passphrase", "pwd", "passwort", "kennwort", "mot de passe", "senha"),
@@ -133,13 +134,16 @@ def _assigned(text: str) -> Iterator[Found]:
 
 
 def _pem_end(text: str, begin: Match[str]) -> int:
-    """Return where a private key ends; one that was cut ends where its letters do."""
+    """Return where a private key ends; one that was cut ends where its letters do, or the next."""
     end = f"-----END {begin.group(1)}-----"
-    found = text.find(end, begin.end())
+    start = begin.end()
+    # No further than keys are long: else a text full of beginnings is read once for each.
+    found = text.find(end, start, start + _PEM_LONGEST)
     if found >= 0:
         return found + len(end)
-    body = _PEM_BODY.match(text, begin.end())
-    return begin.end() if body is None else body.end()
+    following = text.find(_PEM_BEGIN, start, start + _PEM_LONGEST)
+    body = _PEM_BODY.match(text, start, len(text) if following < 0 else following)
+    return start if body is None else body.end()
 
 
 def _is_secret(value: str, *, plain: Pattern[str]) -> bool:

@@ -1,5 +1,6 @@
 """What stands where personal data stood: ``[EMAIL_1]``."""
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -90,15 +91,20 @@ class Numbers:
         What is a placeholder already stays as it is.
         """
         taken = [match.span() for match in PLACEHOLDER.finditer(text)] if "[" in text else []
+        # With one of nowhere, so that there is always one before.
+        taken.insert(0, (-1, -1))
+        firsts = [first for first, _ in taken]
         parts: list[str] = []
         at = 0
         for one in found:
             start, end, kind = one
-            if any(first <= start and end <= last for first, last in taken):
+            # A placeholder is never cut in two. They do not overlap: of those that begin before a
+            # place, the last one alone can reach past it.
+            first, last = taken[bisect_right(firsts, start) - 1]
+            if end <= last:
                 continue
-            # A placeholder is never cut in two.
-            start = min((first for first, last in taken if first < start < last), default=start)
-            end = max((last for first, last in taken if first < end < last), default=end)
+            start = first if start < last else start
+            end = max(end, taken[bisect_left(firsts, end) - 1][1])
             parts += (text[at:start], self.placeholder(kind, text[start:end]))
             at = end
         return "".join((*parts, text[at:])) if parts else text

@@ -1,7 +1,7 @@
 """Texts and JSON without personal data: placeholders in its place, and all else as it was."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from re import compile as regex
 from typing import Any
 
@@ -39,6 +39,9 @@ _WORDS = frozenset({"content", "text", "refusal", "reasoning", "reasoning_conten
 """Fields of OpenAI's messages that hold what somebody wrote, however it looks."""
 
 _OPAQUE = regex(r"[A-Za-z0-9+/=_\r\n-]{256,}")
+# Texts that people write take four at most. A long chain of what looks like secrets would take one
+# for each of them, and each turn as long as the whole text.
+_MOST_TURNS = 6
 _DATA_URI = regex(r"data:[\w/+.-]{0,100}(?:;[\w=.-]{1,100}){0,5};base64,[A-Za-z0-9+/=_%-]{16,}")
 _JSON_TOKEN = regex(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
 
@@ -88,16 +91,8 @@ class Redactor:
             text = _DATA_URI.sub(lambda one: numbers.placeholder(MEDIA, one.group()), text)
         if len(text) < _SHORTEST or (text[0] == "[" and PLACEHOLDER.fullmatch(text)):
             return text
-        while True:
-            # What stands beside a placeholder may be recognised only now. Each turn leaves fewer
-            # characters that are no placeholder's, so that this ends.
-            found = self._found(text, numbers)
-            if found is None:
-                return numbers.placeholder(WITHHELD, text)
-            replaced = numbers.replaced(text, found)
-            if replaced == text:
-                return text
-            text = replaced
+        said = self._at_rest(text, numbers, numbers.replaced)
+        return numbers.placeholder(WITHHELD, text) if said is None else said
 
     def finds(self, text: str) -> list[Found]:
         """Say what would be removed from a text, in order; nothing if it would be withheld."""
@@ -137,16 +132,29 @@ class Redactor:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return self.text(text, numbers)
         numbers.heed(text)
-        while True:
+
+        def replaced(text: str, found: Sequence[Found]) -> str:
+            plain = not found and "\\" not in text
+            return text if plain else self._in_tokens(text, found, numbers)
+
+        said = self._at_rest(text, numbers, replaced)
+        return json.dumps(numbers.placeholder(WITHHELD, text)) if said is None else said
+
+    def _at_rest(
+        self, text: str, numbers: Numbers, replaced: Callable[[str, Sequence[Found]], str]
+    ) -> str | None:
+        """Replace until nothing more is found; None if that fails, or goes on and on."""
+        # What stands beside a placeholder may be recognised only now.
+        for _ in range(_MOST_TURNS):
             found = self._found(text, numbers)
             if found is None:
-                return json.dumps(numbers.placeholder(WITHHELD, text))
-            if not found and "\\" not in text:
+                return None
+            after = replaced(text, found)
+            if after == text:
                 return text
-            replaced = self._in_tokens(text, found, numbers)
-            if replaced == text:
-                return text
-            text = replaced
+            text = after
+        numbers.tally.failed["still found something"] += 1
+        return None
 
     def _field(self, name: str, value: Any, numbers: Numbers) -> Any:  # noqa: ANN401
         if name == "tool_calls" and isinstance(value, list):

@@ -151,6 +151,22 @@ def test_other_digits_and_dashes_do_not_hide_a_number() -> None:
     assert redacted(written) == "[CARD_1], [CARD_2], [US_SSN_1]"
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        PEM.replace("MHcC", "MHcC\n" * 5_000),
+        PEM.replace("END", "FIN") * 40,
+        f"{PEM.partition('-----END')[0]}{PEM}",
+    ],
+)
+def test_private_keys_go_however_long_or_cut(keys: str) -> None:
+    """A terminal's history ends in the middle of one, and the next one follows."""
+    text = REDACTOR.text(f"see: {keys} that's all", Numbers())
+
+    assert "MHcC" not in text
+    assert text.startswith("see: [SECRET_1]")
+
+
 def test_a_host_stays_where_credentials_went() -> None:
     """What the question was about is still there."""
     asked = "psql postgres://app:s3cr3t@db.example.com:5432/shop fails"

@@ -107,6 +107,26 @@ def test_numbers_that_a_text_brings_along_are_left_alone() -> None:
     assert redacted(f"[EMAIL_1] wrote to {MAIL}") == "[EMAIL_1] wrote to [EMAIL_2]"
 
 
+@given(
+    st.lists(st.sampled_from(["[EMAIL_1]", "[CARD_12]", "ab", " ", "["]), max_size=8).map("".join),
+    st.integers(0, 60),
+    st.integers(1, 60),
+)
+def test_a_find_never_cuts_a_placeholder_in_two(text: str, start: int, length: int) -> None:
+    """Half of one would be read as a word of the person's."""
+    end = min(start + length, len(text))
+    places = [match.span() for match in PLACEHOLDER.finditer(text)]
+    touched = [(first, last) for first, last in places if first < end and start < last]
+    inside = any(first <= start and end <= last for first, last in touched)
+    begin = min([start, *(first for first, _ in touched)])
+    finish = max([end, *(last for _, last in touched)])
+
+    said = Numbers().replaced(text, [Found(start, end, "MARK")] if start < end else [])
+
+    whole = inside or start >= end
+    assert said == (text if whole else f"{text[:begin]}[MARK_1]{text[finish:]}")
+
+
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(10**17), 10**17), texts),
     lambda inner: st.one_of(
@@ -305,6 +325,17 @@ def test_a_text_that_cannot_be_searched_is_withheld() -> None:
     assert event.messages[0]["content"] == "[WITHHELD_1]"
     assert event.replies[0].text == "fine"
     assert redaction.tally.failed == {"Breaks: ValueError": 1}
+
+
+@pytest.mark.parametrize("said", ["text", "json_text"])
+def test_a_text_in_which_more_is_found_each_time_is_withheld(said: str) -> None:
+    """A megabyte of it would hold up all that comes after for half an hour."""
+    redactor, numbers = Redactor(built_in()), Numbers()
+
+    text = getattr(redactor, said)("xoxb-" * 2_000, numbers)
+
+    assert text.strip('"') == "[WITHHELD_1]"
+    assert numbers.tally.failed == {"still found something": 1}
 
 
 def test_what_is_nested_beyond_reading_is_refused() -> None:
