@@ -7,12 +7,14 @@ and the scheduler may all be away.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import structlog
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import AdapterRejected, LogUnavailable, PolicyServerUnavailable
 from feedbackloop.events import BASE, Alias, JsonObject, ReleaseName
 from feedbackloop.log.port import ReleaseTopic
@@ -101,6 +103,7 @@ class Converger:
         self._proven: dict[ReleaseName, float] = {}
         self._failed: dict[ReleaseName, str] = {}
         self._loaded: frozenset[ReleaseName] = frozenset()
+        self._unreadable: dict[Alias, bytes] = {}
         self._started_at: float | None = None
         self._trouble: str | None = "vLLM has not answered yet"
 
@@ -146,8 +149,8 @@ class Converger:
         known[document.alias] = document
         self._documents = [known[alias] for alias in sorted(known)]
         self._failed.clear()
-        await asyncio.to_thread(self._by_hand.take, document)
-        await asyncio.to_thread(self._keep)
+        await _on_disk(partial(self._by_hand.take, document))
+        await _on_disk(self._keep)
         log.warning(
             "release_changed_by_hand",
             alias=document.alias,
@@ -305,16 +308,31 @@ class Converger:
         known = {document.alias: document for document in self._documents}
         changed = False
         for alias, raw in published.items():
-            document = decode(raw)
+            document = self._read(alias, raw)
+            if document is None:
+                continue
             before = known.get(alias)
-            await asyncio.to_thread(self._by_hand.agree, document)
+            await _on_disk(partial(self._by_hand.agree, document))
             if before is None or self._outranks(document, before):
                 known[alias] = document
                 changed = True
         if changed:
             self._failed.clear()
             self._documents = [known[alias] for alias in sorted(known)]
-            await asyncio.to_thread(self._keep)
+            await _on_disk(self._keep)
+
+    def _read(self, alias: Alias, raw: bytes) -> ReleaseDocument | None:
+        """Read what was published; None if a newer version wrote it: the one before is in force."""
+        try:
+            document = decode(raw)
+        except UNREADABLE as error:
+            telemetry.CONVERGE_ERRORS.labels("document").inc()
+            if self._unreadable.get(alias) != raw:
+                log.error("release_document_not_read", alias=alias, error=str(error))  # noqa: TRY400  # its message says it all
+            self._unreadable[alias] = raw
+            return None
+        self._unreadable.pop(alias, None)
+        return document
 
     def _outranks(self, published: ReleaseDocument, before: ReleaseDocument) -> bool:
         """Say whether a published document follows; at one epoch it does if ours is by hand."""
@@ -343,3 +361,12 @@ class Converger:
         except msgspec.DecodeError as error:
             log.warning("kept_documents_unreadable", error=str(error))
             return []
+
+
+async def _on_disk(write: Callable[[], None]) -> None:
+    """Write down what a restart has to know; what is served now does not wait for a disk."""
+    try:
+        await asyncio.to_thread(write)
+    except OSError as error:
+        telemetry.CONVERGE_ERRORS.labels("disk").inc()
+        log.error("releases_not_kept", error=str(error))  # noqa: TRY400  # its message says it all

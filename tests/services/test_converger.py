@@ -280,6 +280,32 @@ async def test_a_document_by_hand_is_followed_without_the_log(pod: Pod) -> None:
     assert second not in {routes.stable.release for routes in pod.router.table.values()}
 
 
+async def test_a_rollback_by_hand_needs_no_disk(pod: Pod) -> None:
+    """It is the way back when all else is away, and a full disk is one of the reasons."""
+    first = await pod.promote("1")
+    await pod.promote("2")
+    for name in ("documents.tmp", "documents.by-hand.tmp"):
+        (pod.folder / name).mkdir()
+    back = changes.rollback(pod.document, by="somebody at night")
+    assert isinstance(back, ReleaseDocument)
+
+    refused = await pod.converger.accept(back)
+    await pod.converger.converge()
+
+    assert (refused, pod.router.stable()) == (None, first)
+
+
+@pytest.mark.parametrize("raw", [b"{", b"\xff", b'{"alias":"other","epoch":"new"}'])
+async def test_a_document_that_cannot_be_read_holds_up_no_other(pod: Pod, raw: bytes) -> None:
+    """A scheduler is upgraded before the sidecars, one alias at a time."""
+    name = await pod.stage("1")
+    await pod.topic.publish(Alias("other"), raw, epoch=1)
+
+    await pod.converger.converge()
+
+    assert pod.state(name) == "proven"
+
+
 async def test_a_document_by_hand_must_be_newer(pod: Pod) -> None:
     """A signed document that somebody kept must not turn the clock back."""
     await pod.promote("1")
