@@ -35,16 +35,25 @@ class Keeper:
         share: The spool that the child reads.
         producer: Who writes to it.
         command: Starts the child; what it inherits is appended.
+        silent_seconds: After which a child that says nothing is none that can be relied on.
     """
 
-    def __init__(self, share: Share, producer: str, *, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        share: Share,
+        producer: str,
+        *,
+        command: Sequence[str] = COMMAND,
+        silent_seconds: float = 5.0,
+    ) -> None:
         self._share = share
         self._producer = producer
         self._command = command
+        self._silent_seconds = silent_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._oldest_at_ns = 0
-        self._mute_since_ns = time.time_ns()
-        """Since when no child has said anything; 0 while one does."""
+        self._heard_at_ns = time.time_ns()
+        self._is_misread = False
         self._heard = asyncio.Event()
         self._task: asyncio.Task[bool] | None = None
 
@@ -56,13 +65,14 @@ class Keeper:
     def oldest_seconds(self) -> float:
         """Return the age of the oldest record that is not confirmed, 0 if none is.
 
-        While there is no child that knows, whatever waits counts from when there was none.
+        While there is no child that says it, whatever waits counts from when one was heard last.
         """
-        board = self._share.board
+        board, now_ns = self._share.board, time.time_ns()
         since_ns = self._oldest_at_ns
-        if not since_ns and board.tail > max(0, board.through):
-            since_ns = self._mute_since_ns
-        return (time.time_ns() - since_ns) / 1e9 if since_ns else 0.0
+        is_silent = now_ns - self._heard_at_ns > self._silent_seconds * 1e9
+        if not since_ns and is_silent and board.tail > max(0, board.through):
+            since_ns = self._heard_at_ns
+        return (now_ns - since_ns) / 1e9 if since_ns else 0.0
 
     async def start(self) -> None:
         """Return once the child is ready, or cannot be for a reason that may pass.
@@ -118,7 +128,6 @@ class Keeper:
             self._heard.set()
             if time.monotonic() > began + _STEADY_SECONDS:
                 wait = _FIRST_WAIT_SECONDS
-            self._mute_since_ns = self._mute_since_ns or time.time_ns()
             telemetry.FORWARDER_RESTARTS.inc()
             log.error("forwarder_died", status=status, retry_seconds=wait)
             await self._rest(wait)
@@ -143,12 +152,14 @@ class Keeper:
 
     def _read(self, line: bytes) -> None:
         self._heard.set()
+        self._heard_at_ns = time.time_ns()
         try:
             self._oldest_at_ns = report.read(line).oldest_at_ns
-            self._mute_since_ns = 0
         except ValueError as error:
-            # Of a version that was installed since we started.
-            log.error("report_not_read", error=str(error))  # noqa: TRY400  # its message says it all
+            # Of a version that was installed since we started. It says so twice a second.
+            if not self._is_misread:
+                log.error("report_not_read", error=str(error))  # noqa: TRY400  # its message says it all
+            self._is_misread = True
 
     async def _live(self) -> int | None:
         """Let one child live; return its exit status, None if it was not born."""
@@ -157,6 +168,7 @@ class Keeper:
         except OSError as error:
             log.error("forwarder_not_started", error=str(error))  # noqa: TRY400  # its message says it all
             return None
+        self._is_misread = False
         try:
             await self._listen(reports)
         except Exception:  # the outermost loop: the next child is heard again

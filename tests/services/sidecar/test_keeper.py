@@ -22,8 +22,12 @@ def share() -> Iterator[Share]:
     made.close()
 
 
+READY = "import json,os,sys; os.write(json.loads(sys.argv[1])['reports'], b'{}\\n')"
+
+
 def a_keeper(share: Share, program: str) -> Keeper:
-    return Keeper(share, "one", command=[sys.executable, "-c", program])
+    command = [sys.executable, "-c", program]
+    return Keeper(share, "one", command=command, silent_seconds=0)
 
 
 def restarts() -> float:
@@ -42,9 +46,10 @@ async def test_a_child_that_cannot_live_keeps_nobody_from_answering(share: Share
     keeper.kill()
 
 
-async def test_what_waits_while_there_is_no_child_grows_old(share: Share) -> None:
-    """It is the one alarm to have, and a child that cannot live cannot give it."""
-    keeper = a_keeper(share, "raise SystemExit(1)")
+@pytest.mark.parametrize("does", ["raise SystemExit(1)", f"{READY}; import time; time.sleep(600)"])
+async def test_what_waits_while_no_child_is_heard_grows_old(share: Share, does: str) -> None:
+    """It is the one alarm to have, and a child that is dead or stuck cannot give it."""
+    keeper = a_keeper(share, does)
     await keeper.start()
 
     nothing = keeper.oldest_seconds()
@@ -108,11 +113,10 @@ async def test_what_ends_before_its_disk_works_has_forwarded_nothing(share: Shar
 
 async def test_a_child_that_is_done_at_the_end_is_not_followed_by_another(share: Share) -> None:
     """It says by its exit status whether everything was forwarded."""
-    ready = "import json,os,sys; os.write(json.loads(sys.argv[1])['reports'], b'{}\\n')"
     ends = "os.read(json.loads(sys.argv[1])['spool']['bell'], 1); raise SystemExit({})"
     found = []
     for status in (3, 0):
-        keeper = a_keeper(share, f"{ready}; {ends.format(status)}")
+        keeper = a_keeper(share, f"{READY}; {ends.format(status)}")
         await keeper.start()
         found.append(await keeper.stop(drain_seconds=10))
 
