@@ -22,7 +22,8 @@ from feedbackloop.evaluation.port import Evaluator
 from feedbackloop.evaluation.suite import Problem, Suite
 from feedbackloop.events import RunId
 from feedbackloop.log.archive import ArchiveFile
-from feedbackloop.log.port import Archive, EventLog, ReleaseTopic, Sharing, Store
+from feedbackloop.log.port import Archive, EventLog, ReleaseTopic, Store
+from feedbackloop.log.sharing import Sharing
 from feedbackloop.promotion.port import Adapters, Releases
 from feedbackloop.serving.port import PolicyServer
 from feedbackloop.training.port import Attempt, Launcher, Runs, Trainer

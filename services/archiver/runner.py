@@ -9,7 +9,8 @@ import msgspec
 import structlog
 
 from feedbackloop.errors import ArchiveDamaged, UnavailableError
-from feedbackloop.log.port import Archive, Offset, Sharing
+from feedbackloop.log.port import Archive, Offset
+from feedbackloop.log.sharing import Sharing
 from services import telemetry
 from services.archiver.archivist import Archivist
 from services.archiver.keeper import Upkeep, look_after

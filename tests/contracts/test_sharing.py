@@ -13,7 +13,8 @@ from feedbackloop.log.filesystem import LockSharing
 from feedbackloop.log.kafka_client import Cluster, admin
 from feedbackloop.log.kafka_sharing import GroupSharing
 from feedbackloop.log.memory import MemoryEventLog
-from feedbackloop.log.port import Offset, Sharing
+from feedbackloop.log.port import Offset
+from feedbackloop.log.sharing import Sharing
 from tests.contracts.logs import create_events
 from tests.mock_kafka import API_VERSION, MockCluster
 

@@ -10,7 +10,8 @@ from feedbackloop.log import codec
 from feedbackloop.log.archive import Level
 from feedbackloop.log.filesystem import LockSharing
 from feedbackloop.log.memory import AllPartitions, MemoryEventLog, MemoryStore
-from feedbackloop.log.port import Offset, Sharing
+from feedbackloop.log.port import Offset
+from feedbackloop.log.sharing import Sharing
 from services.archiver.archivist import Archivist
 from services.archiver.keeper import Upkeep
 from services.archiver.runner import Pace, Runner
