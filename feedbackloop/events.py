@@ -122,6 +122,20 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     logp: float | None = None
 
 
+class Unkept(msgspec.Struct, frozen=True, kw_only=True):
+    """A body that was left out of its record, since the spool was nearly full and it was large.
+
+    Attributes:
+        part: Which one.
+        size: Bytes that it had, as they passed.
+        digest: Hash of these bytes under the tenant's key: 16 bytes as hex.
+    """
+
+    part: Literal["prompt", "reply"]
+    size: int
+    digest: str
+
+
 class CompletionServed(Event, frozen=True, kw_only=True):
     """A prompt was answered, whole or in part.
 
@@ -155,6 +169,8 @@ class CompletionServed(Event, frozen=True, kw_only=True):
         idempotency_key: The client's, if it sent one: a repeat is not a retry.
         source: ``proxy``, or what served it elsewhere.
         source_id: What its source called it, if that was not us.
+        unkept: Bodies of which nobody knows more: ``[WITHHELD_1]`` stands for their texts. Without
+            its prompt a completion has no ``chain``; without either it is never trained on.
     """
 
     completion_id: CompletionId
@@ -185,6 +201,7 @@ class CompletionServed(Event, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     source: str = "proxy"
     source_id: str = ""
+    unkept: tuple[Unkept, ...] = ()
 
 
 class Signal(Event, frozen=True, kw_only=True):

@@ -140,6 +140,11 @@ SPOOL_TROUBLES = Counter(
     "Records that the spool shed, by why; segments that a disk failed (suspect) or damaged.",
     labelnames=["what", "reason"],
 )
+BODIES_LEFT_OUT = Counter(
+    "feedbackloop_bodies_left_out_total",
+    "Large prompts and replies of which a digest was recorded, since the spool was nearly full.",
+    labelnames=["part"],
+)
 SPOOL_REFUSED = Gauge(
     "feedbackloop_spool_refused",
     "1 while the spool's disk takes no records: answers go out unrecorded, votes get 503.",

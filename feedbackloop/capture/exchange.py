@@ -1,6 +1,8 @@
 """A prompt and its completion, streamed or whole, complete or cut -> CompletionServed."""
 
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Literal
 
 import msgspec
 
@@ -8,7 +10,8 @@ from feedbackloop.capture import responses
 from feedbackloop.capture.chain import chain, extend, start_after
 from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.capture.identity import TenantKeys, event_id
-from feedbackloop.capture.record import Closed, Opened
+from feedbackloop.capture.placeholders import WITHHELD
+from feedbackloop.capture.record import Closed, LeftOut, Opened, without_body
 from feedbackloop.capture.reply import Said, read
 from feedbackloop.errors import MalformedEvent
 from feedbackloop.events import (
@@ -18,10 +21,12 @@ from feedbackloop.events import (
     JsonObject,
     Outcome,
     Reply,
+    Unkept,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_ERROR = 400
+_NOT_KEPT = f"[{WITHHELD}_1]"
 _APART = frozenset(
     {"messages", "prompt", "tools", "model", "user", "safety_identifier", "input", "instructions"}
 )
@@ -41,8 +46,12 @@ def completion_served(
         MalformedEvent: If the request's body is no JSON object.
     """
     body, said = _body(opened), _said(opened, closed)
-    messages = prompt(body, endpoint=opened.endpoint)
-    hashes = chain(messages, key=keys.chain, start=_start(body, keys.chain))
+    if opened.left_out is None:
+        messages = prompt(body, endpoint=opened.endpoint)
+        hashes = chain(messages, key=keys.chain, start=_start(body, keys.chain))
+    else:
+        messages, hashes = ({"role": "user", "content": _NOT_KEPT},), ()
+    unkept = _unkept(opened, closed, keys.chain)
     accepted_at = moment(opened.accepted_ns)
     served = closed or opened
     return CompletionServed(
@@ -54,7 +63,7 @@ def completion_served(
         user=opened.user,
         endpoint=opened.endpoint,
         chain=hashes,
-        reply_chains=_reply_chains(hashes, said.replies, keys.chain),
+        reply_chains=() if unkept else _reply_chains(hashes, said.replies, keys.chain),
         alias=opened.alias,
         assigned=opened.assigned,
         release=served.release,
@@ -73,10 +82,11 @@ def completion_served(
         ended_at=moment(closed.ended_ns) if closed is not None else accepted_at,
         outcome=_outcome(closed, said),
         status=0 if closed is None else closed.status,
-        streamed=body.get("stream") is True,
+        streamed=_streamed(opened, closed, body),
         idempotency_key=opened.headers.get("idempotency-key"),
         source=opened.source,
         source_id=opened.source_id,
+        unkept=unkept,
     )
 
 
@@ -103,10 +113,18 @@ def _first_token_at(closed: Closed | None) -> datetime | None:
 
 
 def _body(opened: Opened) -> JsonObject:
+    if opened.left_out is not None:
+        return {}
     try:
         return msgspec.json.decode(opened.body, type=JsonObject)
     except UNREADABLE as error:
         raise MalformedEvent(f"request of {opened.completion_id}: {error}") from error
+
+
+def _streamed(opened: Opened, closed: Closed | None, body: JsonObject) -> bool:
+    if opened.left_out is None:
+        return body.get("stream") is True
+    return closed is not None and closed.streamed
 
 
 def _start(body: JsonObject, key: bytes) -> ChainHash:
@@ -118,8 +136,29 @@ def _start(body: JsonObject, key: bytes) -> ChainHash:
 def _said(opened: Opened, closed: Closed | None) -> Said:
     if closed is None:
         return Said()
+    if closed.left_out is not None:
+        answered = closed.status < _FIRST_ERROR
+        return Said(replies=(Reply(text=_NOT_KEPT),) if answered else ())
     reader = responses.read if opened.endpoint == "responses" else read
-    return reader(closed.body, streamed=closed.streamed)
+    said = reader(closed.body, streamed=closed.streamed)
+    if opened.left_out is None:
+        return said
+    # An answer to nobody knows what teaches nobody.
+    return msgspec.structs.replace(said, replies=tuple(Reply(text=_NOT_KEPT) for _ in said.replies))
+
+
+def _unkept(opened: Opened, closed: Closed | None, key: bytes) -> tuple[Unkept, ...]:
+    """Say which texts are not there: an answer goes with its prompt."""
+    found = [] if opened.left_out is None else [_named("prompt", opened.left_out, key)]
+    reply = None if closed is None else closed.left_out
+    if reply is None and found and closed is not None:
+        reply = without_body(closed).left_out
+    return (*found, *([] if reply is None else [_named("reply", reply, key)]))
+
+
+def _named(part: Literal["prompt", "reply"], left_out: LeftOut, key: bytes) -> Unkept:
+    digest = blake2b(left_out.digest, key=key[:64], digest_size=16, person=b"body").hexdigest()
+    return Unkept(part=part, size=left_out.size, digest=digest)
 
 
 def _tools(body: JsonObject, opened: Opened) -> tuple[JsonObject, ...]:

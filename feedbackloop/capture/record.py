@@ -4,6 +4,9 @@ Everything costly (parsing, hashing, retry detection) happens later, when the fo
 these records into events. The request and the reply are kept as the bytes that passed.
 """
 
+from hashlib import blake2b
+from typing import TypeVar
+
 import msgspec
 
 from feedbackloop.events import (
@@ -18,8 +21,23 @@ from feedbackloop.events import (
     UserId,
 )
 
+LARGE_BYTES = 4_096
+"""Of a body that may be left out; a smaller one takes little more than what stays."""
 
-class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", gc=False):
+
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Stands for a body that there was no room for.
+
+    Attributes:
+        size: Its bytes.
+        digest: Their hash: it stays in the pod, and the event has a keyed one.
+    """
+
+    size: int
+    digest: bytes
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", gc=False, omit_defaults=True):
     """A request was accepted and routed; nothing was answered yet.
 
     Attributes:
@@ -29,6 +47,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", gc=False):
         accepted_ns: Nanoseconds since the epoch, UTC.
         source: ``proxy``, or what served it elsewhere.
         source_id: What its source called it, if that was not us.
+        left_out: Stands for ``body``, which is then empty.
     """
 
     completion_id: CompletionId
@@ -48,9 +67,10 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", gc=False):
     accepted_ns: int
     source: str = "proxy"
     source_id: str = ""
+    left_out: LeftOut | None = None
 
 
-class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed", gc=False):
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed", gc=False, omit_defaults=True):
     """The reply to an opened request ended, one way or another.
 
     Attributes:
@@ -59,6 +79,7 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed", gc=False):
         streamed: Whether ``body`` is a stream of server-sent events.
         body: The reply's bytes as vLLM sent them, as far as they were passed on.
         first_token_ns: When the first byte of the body left, or None.
+        left_out: Stands for ``body``, which is then empty.
     """
 
     completion_id: CompletionId
@@ -70,6 +91,7 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed", gc=False):
     first_token_ns: int | None
     ended_ns: int
     outcome: Outcome
+    left_out: LeftOut | None = None
 
 
 class Voted(msgspec.Struct, frozen=True, kw_only=True, tag="voted"):
@@ -98,6 +120,16 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag="recorded"):
 
     opened: Opened
     closed: Closed
+
+
+_Half = TypeVar("_Half", bound=Opened | Closed)
+
+
+def without_body(half: _Half) -> _Half:
+    """Keep of a request or reply who, when and how, and what its body would be known by."""
+    digest = blake2b(half.body, digest_size=16).digest()
+    left_out = LeftOut(size=len(half.body), digest=digest)
+    return msgspec.structs.replace(half, body=b"", left_out=left_out)
 
 
 AnyRecord = Opened | Closed | Voted | Recorded

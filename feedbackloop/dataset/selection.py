@@ -25,8 +25,8 @@ def unusable(completion: CompletionServed, *, untrained: Collection[str] = ()) -
         completion: Of any alias.
         untrained: As for ``is_speakable``.
     """
-    if completion.outcome is not Outcome.COMPLETE:
-        return f"outcome_{completion.outcome.value}"
+    if completion.outcome is not Outcome.COMPLETE or completion.unkept:
+        return "unkept" if completion.unkept else f"outcome_{completion.outcome.value}"
     if completion.parameters.get("previous_response_id") is not None:
         # What it answered is in vLLM's memory, and was never in a request.
         return "partial_prompt"

@@ -99,12 +99,15 @@ class MemoryReleaseTopic:
 
 
 class MemorySpool:
-    """Raw records in a list; tells at once. ``refusing`` makes it a full disk."""
+    """Raw records in a list; tells at once.
+
+    ``refusing`` makes it a full disk, ``nearly_full`` one that soon is.
+    """
 
     producer = "memory"
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: NOON) -> None:
-        self.refusing = False
+        self.refusing = self.nearly_full = False
         self._clock = clock
         self._entries: list[Frame | SpoolGap] = []
         self._seq = 0
@@ -143,6 +146,10 @@ class MemorySpool:
 
     def released(self) -> int:
         return self._through
+
+    def is_nearly_full(self, adding: int) -> bool:
+        del adding
+        return self.nearly_full
 
     @property
     def refusal(self) -> Exception | None:

@@ -217,7 +217,8 @@ class Spool(Outlet, Protocol):
     - ``written`` with None means: on disk (``durable``) or in the page cache (otherwise), so
       that a SIGKILL of this process cannot lose the record.
     - Memory and disk are bounded. What does not fit is shed, records that are not ``durable``
-      first, and each shed range comes back from ``read`` as a ``SpoolGap``.
+      first, and each shed range comes back from ``read`` as a ``SpoolGap``. Long before that
+      ``is_nearly_full``.
     - After any crash ``read`` yields every frame that was reported written and not yet
       released, in order, and invents none.
     """
@@ -243,6 +244,10 @@ class Spool(Outlet, Protocol):
         self, payloads: Sequence[bytes], *, written: Callable[[Sequence[Exception | None]], None]
     ) -> None:
         """Hand over several records that are not durable; ``written`` has a word for each."""
+        ...
+
+    def is_nearly_full(self, adding: int) -> bool:
+        """Say whether so many bytes more would leave little room: large ones better stay out."""
         ...
 
     @property

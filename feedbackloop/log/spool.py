@@ -29,6 +29,7 @@ SEGMENT_BYTES = 16 * 2**20
 _UNMARKED = Unmarked()
 _UNCLAIMED = Unclaimed()
 _RESERVE = 0.1  # of memory and disk, kept for what was promised to a client
+_AMPLE = 0.75  # of memory and disk: beyond it, large bodies are better left out
 
 
 class SpoolLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +124,14 @@ class SpoolQueue:
         self._recounted = after
         self._board.tail = self._board.synced = end
         self._board.opened = 1
+
+    def is_nearly_full(self, adding: int) -> bool:
+        limits = self._limits
+        return (
+            self._writer.is_tight
+            or self._queued_bytes + adding > limits.memory_bytes * _AMPLE
+            or self._disk_bytes + adding > limits.disk_bytes * _AMPLE
+        )
 
     @property
     def refusal(self) -> Exception | None:

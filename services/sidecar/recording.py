@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import structlog
 
@@ -71,7 +72,7 @@ class Recorder:
     def opened(self, opened: Opened) -> None:
         """Hand over that a request was accepted."""
         try:
-            self._batch.add(record.encode(opened), "opened")
+            self._batch.add(self._encoded(opened, "prompt"), "opened")
             if self._later is None and not self._soon:
                 loop = asyncio.get_running_loop()
                 self._later = loop.call_later(_LINGER_SECONDS, self._flush)
@@ -81,7 +82,7 @@ class Recorder:
     def closed(self, closed: Closed, then: Callable[[], None]) -> None:
         """Hand over how a reply ended; call ``then`` once it survives our death, or time is up."""
         try:
-            self._batch.add(record.encode(closed), "closed")
+            self._batch.add(self._encoded(closed, "reply"), "closed")
             self._batch.waiting.append(then)
             if not self._soon:
                 self._soon = True
@@ -89,6 +90,13 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  # the answer goes on without us
             _broken("closed", error)
             then()
+
+    def _encoded(self, half: Opened | Closed, part: Literal["prompt", "reply"]) -> bytes:
+        """Write a record; without its body if that is large and there is little room."""
+        if len(half.body) > record.LARGE_BYTES and self._spool.is_nearly_full(len(half.body)):
+            telemetry.BODIES_LEFT_OUT.labels(part).inc()
+            return record.encode(record.without_body(half))
+        return record.encode(half)
 
     def _flush(self) -> None:
         """Give the writer what has come together."""

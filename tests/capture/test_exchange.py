@@ -1,13 +1,15 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.capture.exchange import completion_served, moment
+from feedbackloop.capture.record import without_body
 from feedbackloop.errors import RecordError
-from feedbackloop.events import BASE, CompletionServed, Outcome, ReleaseName
+from feedbackloop.events import BASE, CompletionServed, Outcome, ReleaseName, Reply
 from feedbackloop.log import codec
 from tests.capture.records import (
     KEYS,
@@ -44,6 +46,48 @@ def test_an_exchange_becomes_a_completion() -> None:
     assert completion.at == completion.accepted_at == moment(NOON_NS)
     assert completion.ended_at - completion.accepted_at == timedelta(seconds=2)
     assert (completion.outcome, completion.status) == (Outcome.COMPLETE, 200)
+
+
+def test_a_reply_that_was_not_kept_is_said_to_be_none() -> None:
+    """Votes join it by its id, and nobody takes the placeholder for what was said."""
+    closing = a_closing(body=b"x" * 9_000)
+
+    completion = completion_served(an_opening(), without_body(closing), keys=KEYS)
+
+    (unkept,) = completion.unkept
+    assert (unkept.part, unkept.size) == ("reply", 9_000)
+    assert completion.replies == (Reply(text="[WITHHELD_1]", finish_reason=None),)
+    assert completion.reply_chains == ()
+    assert completion.messages == ({"role": "user", "content": "2 + 2?"},)
+    assert completion.outcome is Outcome.COMPLETE
+
+
+def test_without_its_prompt_a_reply_is_not_told_either() -> None:
+    """What it answers is not known: it could be taken for an answer to something else."""
+    opening = an_opening(body={"messages": [{"role": "user", "content": "My secret"}]})
+
+    completion = completion_served(without_body(opening), a_closing(streamed=False), keys=KEYS)
+
+    assert [one.part for one in completion.unkept] == ["prompt", "reply"]
+    assert completion.chain == completion.reply_chains == ()
+    assert completion.messages == ({"role": "user", "content": "[WITHHELD_1]"},)
+    assert [reply.text for reply in completion.replies] == ["[WITHHELD_1]"]
+    assert completion.outcome is Outcome.COMPLETE
+
+
+def test_the_digest_of_what_was_not_kept_needs_the_tenants_key() -> None:
+    """Else whoever reads the log could guess at what people said."""
+    other = msgspec.structs.replace(KEYS, chain=b"another key of this length, yes!")
+    opening = without_body(an_opening())
+
+    ours, theirs = (
+        completion_served(opening, a_closing(), keys=keys).unkept[0] for keys in (KEYS, other)
+    )
+
+    assert ours.digest != theirs.digest
+    assert opening.left_out is not None
+    assert ours.digest != opening.left_out.digest.hex()
+    assert completion_served(opening, None, keys=KEYS).unkept == (ours,)
 
 
 def test_who_was_served_is_stored_as_a_pseudonym_only() -> None:

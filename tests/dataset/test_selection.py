@@ -1,6 +1,6 @@
 """What may be trained on: nothing that a model must not learn to say."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from feedbackloop.capture.placeholders import UNTRAINED, kinds
 from feedbackloop.dataset.selection import unusable
 from feedbackloop.dataset.snapshot import Options, Snapshot, build
-from feedbackloop.events import AnyEvent, Reply, UserId
+from feedbackloop.events import AnyEvent, Reply, Unkept, UserId
 from feedbackloop.labels.gather import Gathering
 from tests.builders import (
     ALIAS,
@@ -23,6 +23,7 @@ from tests.builders import (
     a_thumb,
 )
 
+Signalled = Callable[[str], AnyEvent]
 KINDS = ("SECRET", "WITHHELD", "URL_CREDENTIALS", "EMAIL", "PERSON")
 TEXTS = st.lists(
     st.one_of(
@@ -83,6 +84,24 @@ def test_a_reply_with_what_was_withheld_is_left_out_and_counted(kind: str) -> No
 
     assert set(learned(made)) == {"Ask Jane."}
     assert made.manifest.left_out == {"placeholder": made.manifest.rows["desirable"]}
+
+
+@pytest.mark.parametrize(
+    "signal", [a_thumb, lambda c: a_correction(c, "4"), lambda c: a_choice(c, 1)]
+)
+@pytest.mark.parametrize("choices", [1, 3])
+def test_what_was_not_kept_is_never_trained_on(signal: Signalled, choices: int) -> None:
+    """Not even by a team that trains on placeholders: this one stands for what nobody knows."""
+    unkept = (Unkept(part="reply", size=9_000, digest="00" * 16),)
+    replies = (Reply(text="[WITHHELD_1]"),) * choices
+    events: list[AnyEvent] = [a_completion("c1", replies=replies, unkept=unkept), signal("c1")]
+    events += [a_completion("c2", user=UserId("bob")), a_thumb("c2", user=UserId("bob"))]
+
+    made = snapshot(events, untrained=())
+
+    assert set(learned(made)) <= {"4"}
+    assert not made.dpo
+    assert unusable(a_completion("c1", unkept=unkept)) == "unkept"
 
 
 def test_a_prompt_with_what_was_withheld_is_trained_on() -> None:

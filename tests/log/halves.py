@@ -38,6 +38,7 @@ class Halves:
         self.release = self.read_half.release
         self.released = self.read_half.released
         self.behind_bytes = self.read_half.behind_bytes
+        self.is_nearly_full = self.written.is_nearly_full
         self.troubles = self.written.troubles
 
     @property
