@@ -24,12 +24,13 @@ from services.sections.archive import Archiver, FolderArchive, ObjectArchive, Sq
 from services.sections.learning import Canary, Dataset, Gate, Labels, Scheduler, Training
 from services.sections.log import KafkaLog, MemoryLog, SegmentLog
 from services.sections.redaction import Redaction
+from services.sections.section import AliasName
 from services.sections.serving import AliasSettings, Retries, Sidecar, Vllm
 
 _PREFIX = "FEEDBACKLOOP_"
 _FILE = "SETTINGS_FILE"
 _DEFAULT_KINDS = {"log": "segments", "archive": "folder"}
-_TAGS = {"segments", "kafka", "memory", "folder", "object"}
+_TAGS = {"segments", "kafka", "memory", "folder", "object", "[key]"}
 
 
 class Settings(BaseSettings):
@@ -58,7 +59,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     oidc: Oidc = Oidc()
     sidecar: Sidecar = Sidecar()
-    aliases: dict[str, AliasSettings] = {}
+    aliases: dict[AliasName, AliasSettings] = {}
     vllm: Vllm = Vllm()
     retries: Retries = Retries()
     redaction: Redaction = Redaction()

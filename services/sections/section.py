@@ -9,6 +9,8 @@ Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+# It stands in names of releases, and these in headers and paths.
+AliasName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 KIND = regex(r"[A-Z][A-Z0-9_]{0,30}[A-Z0-9]")
 Kind = Annotated[str, Field(pattern=f"^{KIND.pattern}$")]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]

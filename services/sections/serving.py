@@ -76,7 +76,7 @@ class Sidecar(Section):
 
 
 class AliasSettings(Section):
-    """One model name that clients use."""
+    """One model name that clients use: letters, digits and ``._:-``, at most 64."""
 
     base: str
     """The model name that the upstream serves for it before the first release."""

@@ -103,6 +103,19 @@ def test_an_unknown_name_in_the_file_is_refused(
         load()
 
 
+@pytest.mark.parametrize("alias", ["помощник", "a b", "org/model", "a\\nb", "", ".a", "a" * 65])
+def test_an_alias_that_no_header_or_path_can_hold_is_refused(
+    tmp_path: Path, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All would be well until its first release, whose name stands in each answer's header."""
+    file = tmp_path / "feedbackloop.toml"
+    file.write_text(f'[aliases."{alias}"]\nbase = "base"\n', "utf-8")
+    monkeypatch.setenv("FEEDBACKLOOP_SETTINGS_FILE", str(file))
+
+    with pytest.raises(SettingsError, match=r"(?s)FEEDBACKLOOP_ALIASES__.*: String should match"):
+        load()
+
+
 @pytest.mark.parametrize("content", [None, b"home = ", b"home = '\xff'"])
 def test_a_file_that_cannot_be_read_is_named(
     tmp_path: Path, content: bytes | None, monkeypatch: pytest.MonkeyPatch
