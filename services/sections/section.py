@@ -3,7 +3,7 @@
 from re import compile as regex
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -13,7 +13,23 @@ Tenant = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 AliasName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 KIND = regex(r"[A-Z][A-Z0-9_]{0,30}[A-Z0-9]")
 Kind = Annotated[str, Field(pattern=f"^{KIND.pattern}$")]
-Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
+Room = Annotated[int, Field(ge=2**20)]
+"""Bytes that something real has to fit in."""
+
+_MOST_PORT = 65_535
+
+
+def _with_a_port(address: str) -> str:
+    if int(address.rpartition(":")[2]) > _MOST_PORT:
+        raise ValueError(f"expected a port up to {_MOST_PORT}")
+    return address
+
+
+Address = Annotated[
+    str,
+    Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"),
+    AfterValidator(_with_a_port),
+]
 
 
 class Section(BaseModel):

@@ -8,7 +8,7 @@ from pydantic import Field
 from feedbackloop.capture.retries import Rules
 from feedbackloop.capture.words import Table, merged, parsed
 from feedbackloop.errors import SettingsError
-from services.sections.section import Address, Count, Seconds, Section, Share, Tenant
+from services.sections.section import Address, Count, Room, Seconds, Section, Share, Tenant
 
 
 class Sidecar(Section):
@@ -41,10 +41,10 @@ class Sidecar(Section):
     vote_wait_seconds: Seconds = 2.0
     """Longest that a vote waits for the disk before it is answered 503."""
 
-    spool_memory_bytes: Count = 64 * 2**20
+    spool_memory_bytes: Room = 64 * 2**20
     """Records queued in memory before they are shed."""
 
-    spool_disk_bytes: Count = 2 * 2**30
+    spool_disk_bytes: Room = 2 * 2**30
     """Records on disk, not yet in the log, before they are shed; a tenth is kept for votes."""
 
     adopt_after_seconds: Seconds = 60.0

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from typing import Protocol, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -131,7 +131,7 @@ class Upstream:
         self._socket = target.removeprefix("unix:") if target.startswith("unix:") else None
         self._url = urlsplit(target)
         self._host = self._url.hostname or ""
-        if self._socket is None and (self._url.scheme not in ("http", "https") or not self._host):
+        if self._socket == "" or (self._socket is None and not _is_reachable(self._url)):
             raise SettingsError(
                 "FEEDBACKLOOP_SIDECAR__UPSTREAM: expected unix:/path/to.sock or "
                 f"http://host:port, not {target!r}"
@@ -310,6 +310,14 @@ class _Whole:
     def failed(self, error: RequestError) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
+
+
+def _is_reachable(url: SplitResult) -> bool:
+    """Say whether a URL names a host, and a port that there can be."""
+    try:
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # above 65,535
+        return False
 
 
 _FAILURES = {

@@ -39,13 +39,21 @@ def test_a_misspelt_variable_is_named(name: str, monkeypatch: pytest.MonkeyPatch
         load()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("FEEDBACKLOOP_CANARY__MARGIN", "7", "less than or equal"),
+        ("FEEDBACKLOOP_SIDECAR__BIND", "127.0.0.1:65536", "a port up to 65535"),
+        ("FEEDBACKLOOP_SIDECAR__SPOOL_DISK_BYTES", "10", "greater than or equal"),
+    ],
+)
 def test_a_value_out_of_range_names_the_setting_and_what_was_expected(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message has to be enough to mend it."""
-    monkeypatch.setenv("FEEDBACKLOOP_CANARY__MARGIN", "7")
+    monkeypatch.setenv(name, value)
 
-    with pytest.raises(SettingsError, match=r"FEEDBACKLOOP_CANARY__MARGIN: .*less than or equal"):
+    with pytest.raises(SettingsError, match=f"{name}: .*{says}"):
         load()
 
 

@@ -135,7 +135,9 @@ async def test_a_reply_is_read_in_every_form(
     assert (first.status, first.body, server.connections) == (200, b"{}", 1)
 
 
-@pytest.mark.parametrize("target", ["ftp://x", "http://", "vllm:8000", ""])
+@pytest.mark.parametrize(
+    "target", ["ftp://x", "http://", "vllm:8000", "", "unix:", "http://a:99999", "http://a:x"]
+)
 def test_a_target_that_cannot_be_reached_at_all_is_a_wrong_setting(target: str) -> None:
     """Known at the start, not at the first request."""
     with pytest.raises(SettingsError, match="FEEDBACKLOOP_SIDECAR__UPSTREAM"):
