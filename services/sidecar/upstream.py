@@ -208,7 +208,7 @@ class Upstream:
                 raise _refused("unreachable") from error
             # Not vLLM was late but we, on a machine that gave us no turn: ask once more.
             link = await self._open_at_last()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter of a host that no resolver takes
             raise _refused("unreachable") from error
         self._links.add(link)
         telemetry.UPSTREAM_CONNECTIONS.inc()

@@ -144,6 +144,15 @@ def test_a_target_that_cannot_be_reached_at_all_is_a_wrong_setting(target: str) 
         Upstream(target, connect_seconds=1, idle_seconds=1)
 
 
+async def test_a_host_that_there_cannot_be_is_one_that_is_away() -> None:
+    """Whoever asks hears of it, whatever the resolver makes of the name."""
+    async with Upstream(f"http://{'a' * 64}", connect_seconds=1, idle_seconds=1) as upstream:
+        with pytest.raises(RequestError) as caught:
+            await asyncio.wait_for(upstream.post("/x", b"{}", {}), 5)
+
+    assert caught.value.code == "upstream_unreachable"
+
+
 async def test_a_machine_that_gave_us_no_turn_is_no_fault_of_vllms(
     tmp_path: Path, server: Server
 ) -> None:
