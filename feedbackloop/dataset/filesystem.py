@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from re import compile as regex
 
 import msgspec
 
@@ -19,6 +20,7 @@ from feedbackloop.dataset.snapshot import (
 )
 from feedbackloop.errors import RunError
 
+_DIGEST = regex(r"[0-9a-f]{64}")
 _FILES = ("manifest.json", *(f"{part}.jsonl" for part in PARTS))
 
 
@@ -50,7 +52,7 @@ class FolderSnapshots:
 
     def get(self, digest_: str) -> Snapshot:
         try:
-            files = {name: (self._root / digest_ / name).read_bytes() for name in _FILES}
+            files = {name: (self._folder(digest_) / name).read_bytes() for name in _FILES}
         except OSError as error:
             raise RunError(f"snapshot {digest_} cannot be read: {error}") from error
         found = digest(files)
@@ -60,9 +62,15 @@ class FolderSnapshots:
 
     def manifest(self, digest_: str) -> Manifest:
         try:
-            return decode_manifest((self._root / digest_ / "manifest.json").read_bytes())
+            return decode_manifest((self._folder(digest_) / "manifest.json").read_bytes())
         except (OSError, msgspec.DecodeError) as error:
             raise RunError(f"snapshot {digest_} cannot be read: {error}") from error
+
+    def _folder(self, digest_: str) -> Path:
+        # It comes from clients, too: nothing but a digest leads to a folder.
+        if not _DIGEST.fullmatch(digest_):
+            raise RunError(f"there is no snapshot {digest_}: expected 64 hexadecimal digits")
+        return self._root / digest_
 
     def digests(self) -> Sequence[str]:
         if not self._root.exists():

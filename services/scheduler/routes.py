@@ -24,6 +24,7 @@ from services.apikeys import ApiKeys
 from services.scheduler.jobs import Jobs
 from services.scheduler.refusals import DOCUMENTED, explain_refusals, missing
 from services.scheduler.traces import Traces
+from services.sections.section import AliasName
 
 _MOVES: dict[str, Callable[..., Change]] = {
     "promote": changes.promote,
@@ -39,7 +40,7 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    alias: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+    alias: AliasName
     """Whose adapter to make."""
 
     recipe: dict[str, str | int | float] = Field(default_factory=dict)
@@ -48,7 +49,7 @@ class RunRequest(BaseModel):
     window: Annotated[str, Field(pattern=rf"^{_SAME_AS}run-.+$")] | None = None
     """``same-as:RUN``: train on the rows of an earlier run, instead of a new snapshot."""
 
-    snapshot: str | None = None
+    snapshot: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Digest of the snapshot to train on: another way to say ``window``."""
 
     why: Annotated[str, Field(min_length=1, max_length=500)] = "started by hand"

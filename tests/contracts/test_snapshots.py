@@ -1,5 +1,6 @@
 """What any store of snapshots promises."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,12 @@ def test_storing_twice_is_storing_once(snapshots: Snapshots, snapshot: Snapshot)
     assert snapshots.put(snapshot) == snapshots.put(snapshot)
 
 
-def test_a_missing_snapshot_is_named(snapshots: Snapshots) -> None:
-    """The operator has to know which one to look for."""
-    with pytest.raises(RunError, match="no-such-digest"):
-        snapshots.get("no-such-digest")
+@pytest.mark.parametrize("digest", ["ab" * 32, "no-such-digest", "../snapshots", "a\0b", ""])
+def test_a_missing_snapshot_is_named(snapshots: Snapshots, digest: str) -> None:
+    """The operator has to know which one to look for; and a path is no digest."""
+    for read in (snapshots.get, snapshots.manifest):
+        with pytest.raises(RunError, match=re.escape(f"snapshot {digest}")):
+            read(digest)
 
 
 def test_a_changed_byte_is_found(tmp_path: Path, snapshot: Snapshot) -> None:

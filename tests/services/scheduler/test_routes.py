@@ -79,7 +79,9 @@ async def test_a_run_that_was_started_by_hand_is_listed_shown_and_cancelled(
         ({"alias": ALIAS, "recipe": {"learning_rat": 1}}, 422, "recipe"),
         ({"alias": ALIAS, "window": "yesterday"}, 422, "window"),
         ({"alias": ALIAS, "window": "same-as:run-9"}, 404, "run"),
-        ({"alias": ALIAS, "window": "same-as:run-9", "snapshot": "ab"}, 422, "window"),
+        ({"alias": ALIAS, "window": "same-as:run-9", "snapshot": "ab" * 32}, 422, "window"),
+        ({"alias": ALIAS, "snapshot": "../" * 4 + "etc"}, 422, "snapshot"),
+        ({"alias": ALIAS, "snapshot": "\0"}, 422, "snapshot"),
         ({"alias": ALIAS, "snapshot": "ab" * 32}, 404, None),
     ],
 )
