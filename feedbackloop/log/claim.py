@@ -1,5 +1,6 @@
 """How the folder of a spool becomes ours alone, now or once its disk works."""
 
+from errno import ENOENT
 from typing import Protocol
 
 from feedbackloop.log.folder import LocalDisk
@@ -22,6 +23,14 @@ class Claim(Protocol):
         """Know that the folder is open, and ours from now on."""
         ...
 
+    def check(self) -> None:
+        """Look whether the folder that we took is still in its place.
+
+        Raises:
+            OSError: If it was removed, replaced, or a volume was mounted over it or taken away.
+        """
+        ...
+
     def give_back(self) -> None:
         """Let another process write. Safe to call twice."""
         ...
@@ -34,6 +43,9 @@ class Unclaimed:
         pass
 
     def keep(self) -> None:
+        pass
+
+    def check(self) -> None:
         pass
 
     def give_back(self) -> None:
@@ -61,6 +73,10 @@ class FolderClaim:
     def keep(self) -> None:
         if self._share is not None:
             self._share.hold(self._disk.locked())
+
+    def check(self) -> None:
+        if not self._disk.is_lock(self._disk.locked()):
+            raise FileNotFoundError(ENOENT, "the spool's folder is gone from its place")
 
     def give_back(self) -> None:
         self._disk.unlock()

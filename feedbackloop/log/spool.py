@@ -125,6 +125,10 @@ class SpoolQueue:
         self._board.tail = self._board.synced = end
         self._board.opened = 1
 
+    def check(self) -> None:
+        """Look whether the folder is still in its place; raises OSError if it is not."""
+        self._claim.check()
+
     def is_nearly_full(self, adding: int) -> bool:
         limits = self._limits
         return (

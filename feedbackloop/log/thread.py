@@ -51,6 +51,14 @@ class Aside(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Look whether what is written can still be found.
+
+        Raises:
+            OSError: If it cannot.
+        """
+        ...
+
     def notes(self, through: int | None) -> Sequence[Pending]:
         """Hand over what is to be written before record ``through``; None for everything."""
         ...
@@ -72,6 +80,9 @@ class Nobody:
     """Has nothing to note, and wants to know nothing."""
 
     def open(self) -> None:
+        pass
+
+    def check(self) -> None:
         pass
 
     def notes(self, through: int | None) -> Sequence[Pending]:
@@ -122,7 +133,7 @@ class WriterThread:
         self._sync_at: float | None = None
         self._again_at = 0.0
         self._why: Exception = OSError("not tried")
-        self._ready = False
+        self._ready = self._astray = False
         self._tried = threading.Event()
         self.refusal: Exception | None = None
         """Why the disk took nothing when it was tried last."""
@@ -157,6 +168,8 @@ class WriterThread:
 
     def tick(self) -> None:
         """Write what is to be noted, though no record comes; try a disk again that refused."""
+        if self._ready:
+            self._look()
         if not self._is_ready():
             return
         notes = self._aside.notes(None)
@@ -174,12 +187,16 @@ class WriterThread:
             self._sync_at = self._clock() + self._TICK_SECONDS
         else:
             self._aside.synced(self._writer.last)
+            if waiting:
+                self._look()
+            if self._astray:
+                error = LogUnavailable(f"not on disk: {self._why}")
         for group, positions in waiting:
             group.told(positions, error)
 
     def _is_ready(self) -> bool:
         if self._ready:
-            return True
+            return not self._astray
         try:
             self._aside.open()
         except (OSError, SettingsError) as error:
@@ -187,6 +204,17 @@ class WriterThread:
             return False
         self._ready, self.refusal = True, None
         return True
+
+    def _look(self) -> None:
+        """Find out whether whoever reads finds what we write: a file without a name takes all."""
+        try:
+            self._aside.check()
+        except OSError as error:
+            self._astray = True
+            self._pause(error)
+            return
+        if self._astray:
+            self._astray, self.refusal = False, None
 
     def _pause(self, why: Exception) -> None:
         self.refusal = why

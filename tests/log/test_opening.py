@@ -123,6 +123,40 @@ def test_what_was_shed_to_the_end_is_declared_by_whoever_comes_next(volume: Path
     assert found == [(0, "killed")]
 
 
+def test_a_vote_is_not_taken_into_a_folder_that_nobody_finds(volume: Path) -> None:
+    """A volume was taken away: files that are open still take everything, and nobody reads them."""
+    volume.resolve().mkdir()
+    spool = opened(volume)
+    until_taken(spool, b"one")
+    volume.resolve().rename(volume.with_name("away"))
+    refused, why = offer(spool, b"two"), spool.refusal
+
+    volume.with_name("away").rename(volume.resolve())
+    until_taken(spool, b"three")
+    found = read(spool)
+    spool.close()
+
+    assert isinstance(refused, LogUnavailable)
+    assert "gone from its place" in str(why)
+    assert (found[0], found[-1]) == (b"one", b"three")
+    assert spool.refusal is None
+
+
+def test_another_folder_in_the_place_of_ours_takes_no_votes(volume: Path) -> None:
+    """A volume was mounted over it: what is written next lies beneath."""
+    volume.resolve().mkdir()
+    spool = opened(volume)
+    until_taken(spool, b"one")
+    volume.resolve().rename(volume.with_name("beneath"))
+    volume.resolve().mkdir()
+
+    refused = [offer(spool, b"two") for _ in range(3)]
+    spool.close()
+
+    assert all(isinstance(one, LogUnavailable) for one in refused)
+    assert not list(volume.resolve().glob("*.seg"))
+
+
 def test_a_spool_that_another_holds_ends_the_start(tmp_path: Path) -> None:
     """Two sidecars of one name are a mistake, which waiting does not mend."""
     owner = opened(tmp_path)
