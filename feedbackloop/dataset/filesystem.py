@@ -75,7 +75,7 @@ class FolderSnapshots:
     def digests(self) -> Sequence[str]:
         if not self._root.exists():
             return []
-        return sorted(path.name for path in self._root.iterdir() if not path.name.startswith("."))
+        return sorted(path.name for path in self._root.iterdir() if _DIGEST.fullmatch(path.name))
 
 
 def _write(path: Path, content: bytes) -> None:

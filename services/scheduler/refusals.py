@@ -17,6 +17,8 @@ from feedbackloop.errors import (
     UnavailableError,
 )
 
+_FAILED = 500
+
 
 class Problem(BaseModel):
     """What is wrong, for people and for programs."""
@@ -50,6 +52,8 @@ def explain_refusals(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(FeedbackLoopError, _ours)
     app.add_exception_handler(HTTPException, _http)
+    # Raised again once it is answered, for whoever logs it.
+    app.add_exception_handler(Exception, _failed)
 
 
 def missing(what: str, name: str) -> RequestError:
@@ -60,7 +64,8 @@ def missing(what: str, name: str) -> RequestError:
 def _answer(
     status: int, message: str, *, param: str | None = None, code: str | None = None
 ) -> JSONResponse:
-    problem = Problem(message=message, type="invalid_request_error", param=param, code=code)
+    kind = "server_error" if status >= _FAILED else "invalid_request_error"
+    problem = Problem(message=message, type=kind, param=param, code=code)
     return JSONResponse(Refusal(error=problem).model_dump(), status_code=status)
 
 
@@ -90,3 +95,8 @@ async def _ours(_: Request, error: Exception) -> JSONResponse:
 async def _http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  # as registered
     return _answer(error.status_code, str(error.detail))
+
+
+async def _failed(_: Request, error: Exception) -> JSONResponse:
+    del error  # for the log alone: it may hold what people wrote
+    return _answer(_FAILED, "the scheduler failed: its log says why", code="internal_error")

@@ -86,7 +86,12 @@ def make_app(parts: Parts) -> FastAPI:
     def admin(request: Request) -> None:
         parts.keys.caller(request.headers.get("authorization", ""), "admin")
 
-    app = FastAPI(title="feedbackloop scheduler", version=feedbackloop.__version__, redoc_url=None)
+    app = FastAPI(
+        title="feedbackloop scheduler",
+        version=feedbackloop.__version__,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.include_router(_health(parts))
     for make in (_runs, _plans, _starting, _releases, _lineage):
         app.include_router(

@@ -58,6 +58,15 @@ def test_a_missing_snapshot_is_named(snapshots: Snapshots, digest: str) -> None:
             read(digest)
 
 
+def test_what_else_lies_there_is_no_snapshot(tmp_path: Path, snapshot: Snapshot) -> None:
+    """Somebody's notes must not keep everybody from the list."""
+    snapshots = FolderSnapshots(tmp_path)
+    name = snapshots.put(snapshot)
+    (tmp_path / "notes.txt").write_text("the good one is from May")
+
+    assert snapshots.digests() == [name]
+
+
 def test_a_changed_byte_is_found(tmp_path: Path, snapshot: Snapshot) -> None:
     """What was gated must be what was trained on."""
     snapshots = FolderSnapshots(tmp_path)

@@ -24,9 +24,15 @@ from tests.builders import ALIAS, NOON, TENANT, a_completion, a_retry, voted
 from tests.services.scheduler.world import World
 
 
-def make(world: World, home: Path, *, keys_required: bool = False) -> tuple[Jobs, FastAPI]:
+def make(
+    world: World,
+    home: Path,
+    *,
+    keys_required: bool = False,
+    kind: type[FolderSnapshots] = FolderSnapshots,
+) -> tuple[Jobs, FastAPI]:
     jobs = world.scheduler()
-    snapshots = FolderSnapshots(home / "snapshots")
+    snapshots = kind(home / "snapshots")
     parts = Parts(
         jobs=jobs,
         runs=world.runs,
@@ -39,11 +45,31 @@ def make(world: World, home: Path, *, keys_required: bool = False) -> tuple[Jobs
     return jobs, make_app(parts)
 
 
+class BrokenSnapshots(FolderSnapshots):
+    """Fails in a way that nobody has thought of."""
+
+    def digests(self) -> list[str]:
+        raise RuntimeError("surprise")
+
+
 @asynccontextmanager
 async def calling(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://scheduler") as client:
         yield client
+
+
+async def test_a_failure_of_ours_has_the_shape_of_any_refusal(tmp_path: Path) -> None:
+    """Programs read one shape, and learn nothing of how we are made."""
+    _, app = make(World(), tmp_path, kind=BrokenSnapshots)
+
+    async with calling(app) as client:
+        failed = await client.get("/api/datasets")
+        nowhere = await client.get("/api/datasets/")
+
+    assert (failed.status_code, failed.json()["error"]["type"]) == (500, "server_error")
+    assert "surprise" not in failed.text
+    assert nowhere.status_code == 404
 
 
 async def test_a_run_that_was_started_by_hand_is_listed_shown_and_cancelled(
