@@ -50,12 +50,11 @@ class Bridge:
     async def _run(self) -> None:
         try:
             await self._app(self._scope(), self._receive, self._send)
-        except Exception:  # the request path: one request's failure is no other's
-            log.exception("request_failed", path=self._request.path)
-            telemetry.REFUSED.labels("500").inc()
+        except Exception as error:  # noqa: BLE001  # one request's failure is no other's
+            refusal = failed(self._request.path, error)
             if not self._begun and not self._gone:
                 self._done = True
-                self._connection.refuse(internal_error())
+                self._connection.refuse(refusal)
         if not self._done and not self._gone:
             self._connection.abort()
 
@@ -119,6 +118,15 @@ class Bridge:
             "server": _pair(self._connection.at),
             "state": {},
         }
+
+
+def failed(path: str, error: Exception) -> RequestError:
+    """Log and count a failure of ours; return what the client is told."""
+    # Not its message: that may hold what people wrote.
+    what, where = type(error).__name__, telemetry.places(error)
+    log.error("request_failed", path=path, error=what, places=where)
+    telemetry.REFUSED.labels(str(_FAILED)).inc()
+    return internal_error()
 
 
 def internal_error() -> RequestError:

@@ -6,17 +6,14 @@ import socket
 from email.utils import formatdate
 
 import msgspec
-import structlog
 
 from feedbackloop.errors import RequestError
 from services import telemetry
 from services.guard import Application
-from services.sidecar.bridge import Bridge, internal_error
+from services.sidecar.bridge import Bridge, failed
 from services.sidecar.connection import Connection, Handler
 from services.sidecar.proxy import ENDPOINTS, Proxy
 from services.sidecar.request import Request, Way
-
-log = structlog.get_logger()
 
 _SWEEP_SECONDS = 0.5
 _BACKLOG = 2_048
@@ -109,9 +106,8 @@ class Front:
         except RequestError as error:
             telemetry.REFUSED.labels(str(error.status)).inc()
             return error
-        except Exception:  # the request path: one request's failure is no other's
-            log.exception("request_failed", path=request.path)
-            return _failure()
+        except Exception as error:  # noqa: BLE001  # one request's failure is no other's
+            return failed(request.path, error)
         return None
 
     def rest(self, request: Request, connection: Connection) -> Handler:
@@ -125,9 +121,8 @@ class Front:
         except RequestError as error:
             telemetry.REFUSED.labels(str(error.status)).inc()
             connection.refuse(error)
-        except Exception:  # the request path: one request's failure is no other's
-            log.exception("request_failed", path=request.path)
-            connection.refuse(_failure())
+        except Exception as error:  # noqa: BLE001  # one request's failure is no other's
+            connection.refuse(failed(request.path, error))
         return None
 
     async def _wait_until_empty(self) -> None:
@@ -142,9 +137,3 @@ class Front:
         self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         for connection in [one for one in self.connections if one.deadline < now]:
             connection.expire()
-
-
-def _failure() -> RequestError:
-    """Count a failure of ours; return what the client is told."""
-    telemetry.REFUSED.labels("500").inc()
-    return internal_error()

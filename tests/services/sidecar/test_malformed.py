@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from services.apikeys import ApiKeys
 from services.sidecar.app import make_front, make_public
@@ -95,11 +96,16 @@ async def test_a_failure_over_a_requests_head_is_answered(world: World, tmp_path
     listener = socket.create_server(("127.0.0.1", 0))
     await front.listen(listener)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        reply = await client.post("/v1/chat/completions", json=HELLO)
+    with capture_logs() as lines:
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            reply = await client.post("/v1/chat/completions", json=HELLO)
     await front.drain(0)
 
+    (line,) = [one for one in lines if one["event"] == "request_failed"]
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+    assert (line["error"], "surprise" in str(line), "exc_info" in line) == (
+        "RuntimeError", False, False,
+    )  # fmt: skip
 
 
 async def test_a_failure_of_ours_has_the_shape_of_any_error(world: World) -> None:
