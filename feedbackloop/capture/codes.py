@@ -1,6 +1,6 @@
 """Numbers by which states know people, with letters in them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from re import IGNORECASE
 from re import compile as regex
 from typing import NamedTuple
@@ -153,20 +153,31 @@ _SEPARATORS = str.maketrans("", "", " .-+")
 _LONGEST_PREFIX = 6  # letters before the first digit
 
 
-def _together(codes: list[_Code]) -> Callable[[str, int], Iterator[tuple[_Code, int, int]]]:
-    """Try codes at one place."""
-    patterns = [(one, regex(one.pattern + ALONE_AFTER, IGNORECASE)) for one in codes]
-    some = regex("|".join(one.pattern + ALONE_AFTER for one in codes), IGNORECASE)
+class _Together:
+    """Several codes, tried at one place."""
 
-    def at(text: str, start: int) -> Iterator[tuple[_Code, int, int]]:
-        if some.match(text, start) is None:
-            return
-        for one, pattern in patterns:
+    def __init__(self, codes: list[_Code]) -> None:
+        self._patterns = [(one, regex(one.pattern + ALONE_AFTER, IGNORECASE)) for one in codes]
+        some = "|".join(one.pattern + ALONE_AFTER for one in codes)
+        self._some = regex(some, IGNORECASE).match
+
+    def at(self, text: str, start: int) -> Iterable[Found]:
+        """Say which of them stand there."""
+        return self._each(text, start) if self._some(text, start) else ()
+
+    def _each(self, text: str, start: int) -> Iterator[Found]:
+        for one, pattern in self._patterns:
             match = pattern.match(text, start)
-            if match is not None:
-                yield one, start, match.end()
+            if match is not None and _is_valid(one, text, start, match.end()):
+                yield Found(start, match.end(), one.kind)
 
-    return at
+
+def _is_valid(one: _Code, text: str, start: int, end: int) -> bool:
+    code = text[start:end].upper()
+    bare = code.translate(_SEPARATORS) if one.kind != "FI_HETU" else code
+    if not one.is_valid(bare):
+        return False
+    return one.context is None or one.context.near(text, start, end)
 
 
 class CodeRecogniser(AtDigits):
@@ -175,28 +186,18 @@ class CodeRecogniser(AtDigits):
     kinds = frozenset(one.kind for one in _CODES)
 
     def __init__(self) -> None:
-        self._lettered = _together(_LETTERED)
-        self._numbered = _together(_NUMBERED)
+        self._lettered = _Together(_LETTERED)
+        self._numbered = _Together(_NUMBERED)
 
     def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
         for place in places:
             if _FIRST_DIGIT.match(text, place) is None:
                 continue
             if not joins(text, place - 1):
-                yield from self._valid(text, self._numbered(text, place))
+                yield from self._numbered.at(text, place)
             start = _start(text, place)
             if start is not None:
-                yield from self._valid(text, self._lettered(text, start))
-
-    @staticmethod
-    def _valid(text: str, tried: Iterator[tuple[_Code, int, int]]) -> Iterator[Found]:
-        for one, start, end in tried:
-            code = text[start:end].upper()
-            bare = code.translate(_SEPARATORS) if one.kind != "FI_HETU" else code
-            if not one.is_valid(bare):
-                continue
-            if one.context is None or one.context.near(text, start, end):
-                yield Found(start, end, one.kind)
+                yield from self._lettered.at(text, start)
 
 
 def _start(text: str, place: int) -> int | None:

@@ -1,6 +1,6 @@
 """Where people and their machines are reached: e-mail, telephone, IP and MAC addresses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from re import IGNORECASE
 from re import compile as regex
@@ -24,7 +24,10 @@ _DOMAIN = regex(
     r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}"
     r"(?:xn--[a-z0-9-]{2,59}|[A-Za-z\u00c0-\u06ff\u0900-\u0e7f]{2,24})(?![A-Za-z0-9_])"
 )
-_HIDDEN_AT = regex(r"(?: ?[\[({<] ?(?:at|ät|arroba|chez) ?[\])}>] ?)", IGNORECASE)
+_SIGNS = ("@", "%40")
+_ATS = ("at", "ät", "arroba", "chez")
+_BRACKETS = "[({<"
+_HIDDEN_AT = regex(rf"(?: ?[\[({{<] ?(?:{'|'.join(_ATS)}) ?[\])}}>] ?)", IGNORECASE)
 _HIDDEN_DOMAIN = regex(
     r"[^\W_][\w-]{0,61}"
     r"(?:(?: ?[\[({<] ?(?:dot|punkt|punto|point) ?[\])}>] ?|\.)[^\W_][\w-]{0,61}){1,4}",
@@ -38,16 +41,20 @@ class EmailRecogniser:
     """Finds e-mail addresses, those with international letters and half hidden ones included."""
 
     kinds = frozenset({"EMAIL"})
+    signs = (
+        *_SIGNS,
+        *(f"{bracket}{space}{at}" for bracket in _BRACKETS for space in ("", " ") for at in _ATS),
+    )
 
     def find(self, text: str) -> Iterator[Found]:
         """Say where addresses stand."""
         text = plain(text)
-        for sign in ("@", "%40"):
+        for sign in _SIGNS:
             at = text.find(sign)
             while at >= 0:
                 yield from self._around(text, at, at + len(sign))
                 at = text.find(sign, at + 1)
-        if any(sign in text for sign in "[({<"):
+        if any(bracket in text for bracket in _BRACKETS):
             for match in _HIDDEN_AT.finditer(text):
                 yield from self._hidden(text, match.start(), match.end())
 
@@ -228,24 +235,30 @@ _DOTS, _COLONS, _DIVIDERS = 3, 2, 5  # of an IPv4, an IPv6 and a MAC address, at
 _ANYBODY = frozenset({"ffffffffffff", "000000000000"})
 
 
-class AddressRecogniser:
-    """Finds addresses of machines in the public net, and of network cards.
+class IpRecogniser(AtDigits):
+    """Finds addresses of machines in the public net: each of those begins with a digit.
 
     Addresses that a million homes have (``192.168.0.1``, ``::1``, masks) name nobody and stay.
     """
 
-    kinds = frozenset({"IP", "MAC"})
+    kinds = frozenset({"IP"})
 
-    def find(self, text: str) -> Iterator[Found]:
+    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+        if places and text.count(".") >= _DOTS:
+            yield from _ipv4(text)
+        if places and text.count(":") >= _COLONS:
+            yield from _ipv6(text)
+
+
+class MacRecogniser:
+    """Finds addresses of network cards."""
+
+    kinds = frozenset({"MAC"})
+
+    def find(self, text: str) -> Iterable[Found]:
         """Say where addresses stand."""
         text = plain(text)
-        if text.count(".") >= _DOTS and any(map(text.__contains__, "0123456789")):
-            yield from _ipv4(text)
-        colons = text.count(":")
-        if colons >= _COLONS:
-            yield from _ipv6(text)
-        if max(colons, text.count("-")) >= _DIVIDERS:
-            yield from _mac(text)
+        return _mac(text) if max(text.count(":"), text.count("-")) >= _DIVIDERS else ()
 
 
 def _ipv4(text: str) -> Iterator[Found]:

@@ -41,11 +41,6 @@ PREFIXED = {
 """A word that has to be in the text, and the form of the secret that begins with it."""
 
 _PATTERNS = {sign: regex(rf"(?<![A-Za-z0-9]){form}{_END}") for sign, form in PREFIXED.items()}
-SIGNS = (
-    *((mark, tuple(sign for sign in PREFIXED if mark in sign)) for mark in "-_"),
-    *((sign, (sign,)) for sign in PREFIXED if "-" not in sign and "_" not in sign),
-)
-"""Most texts have neither dash nor underscore, and need not be searched for words that have."""
 _PEM_BEGIN = "-----BEGIN "
 _PEM = regex(r"-----BEGIN ([A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----")
 _PEM_LONGEST = 2**16
@@ -62,7 +57,7 @@ KEYS = (
 """What a value is called that must not be known, in small letters."""
 
 STEMS = ("pass", "pwd", "key", "token", "secret", "kennwort", "senha", "wachtwoord")
-"""One of them is in every name that is ASCII: eight looks instead of thirty for most texts."""
+"""One of them is in every name that is ASCII."""
 
 _ASSIGNED = regex(
     r"(?:[ _-]?(?:access[ _-]?)?key)?[\"'`]?[ \t]{0,3}"
@@ -70,7 +65,8 @@ _ASSIGNED = regex(
     r"([^\s\"'`<>]{6,200})",
     IGNORECASE,
 )
-_BEARER = regex(r"(?:Bearer|Basic|Token) +([A-Za-z0-9._~+/=-]{16,4000})")
+_SCHEMES = ("Bearer", "Basic", "Token")
+_BEARER = regex(rf"(?:{'|'.join(_SCHEMES)}) +([A-Za-z0-9._~+/=-]{{16,4000}})")
 _CODE = regex(r"\w[\w.]*[(\[{<]|[({$]|[A-Za-z_]+(?:\.[A-Za-z_]+)+$|[A-Z_]+$|\*+$|\[|<|%|/")
 _WORD = regex(r"[a-z_-]+$", IGNORECASE)
 _NUMBERED_WORD = regex(r"[a-z_-]+[0-9]{0,2}$", IGNORECASE)
@@ -84,19 +80,24 @@ class SecretRecogniser:
     """Finds keys, tokens and passwords."""
 
     kinds = frozenset({"SECRET"})
+    signs = frozenset(
+        {
+            *map(str.lower, (*PREFIXED, _PEM_BEGIN, *_SCHEMES)),
+            *STEMS,
+            *(name for name in PASSWORDS if not name.isascii()),
+        }
+    )
 
     def find(self, text: str) -> Iterator[Found]:
         """Say where secrets stand."""
-        for mark, signs in SIGNS:
-            if mark in text:
-                for sign in signs:
-                    if sign in text:
-                        yield from matches(_PATTERNS[sign], text, "SECRET")
+        for sign, pattern in _PATTERNS.items():
+            if sign in text:
+                yield from matches(pattern, text, "SECRET")
         if _PEM_BEGIN in text:
             for match in _PEM.finditer(text):
                 yield Found(match.start(), _pem_end(text, match), "SECRET")
         yield from _assigned(text)
-        if "earer" in text or "asic" in text or "oken" in text:
+        if any(scheme in text for scheme in _SCHEMES):
             yield from matches(_BEARER, text, "SECRET")
 
 
@@ -104,6 +105,7 @@ class CredentialsRecogniser:
     """Finds names and passwords inside URLs; host and path stay."""
 
     kinds = frozenset({"URL_CREDENTIALS"})
+    signs = ("://",)
 
     def find(self, text: str) -> Iterator[Found]:
         """Say where credentials stand."""

@@ -6,6 +6,7 @@ are known, and a number is found beside others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from re import compile as regex
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ _SHAPE = str.maketrans("012345678", "999999999")
 _BARE = str.maketrans("", "", " .-/")
 _GROUPS = 8  # of the longest shape
 _LEAST = 8  # characters of the shortest shape
+_SHORT = 40  # characters of a run that is like many others
+_REMEMBERED = 1_000  # shapes of such runs
 
 
 class Number(NamedTuple):
@@ -37,6 +40,9 @@ class Number(NamedTuple):
     context: Context | None = None
 
 
+_Window = tuple[int, int, Sequence[tuple[Number, bool]]]
+
+
 class DigitRecogniser(AtDigits):
     """Finds numbers of known shapes."""
 
@@ -48,6 +54,7 @@ class DigitRecogniser(AtDigits):
                 known = self._by_shape.setdefault(shape, [])
                 known.append((one, shape in one.loose))
         self._longest = max(map(len, self._by_shape))
+        self._windows_of = lru_cache(_REMEMBERED)(self._windows)
 
     def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
         end = 0
@@ -61,17 +68,25 @@ class DigitRecogniser(AtDigits):
 
     def _run(self, text: str, start: int, end: int) -> Iterator[Found]:
         shape = text[start:end].translate(_SHAPE)
+        find = self._windows_of if len(shape) <= _SHORT else self._windows
+        for first, last, known in find(shape):
+            if _stands_alone(text, start + first, start + last):
+                yield from self._checked(text, start + first, start + last, known)
+
+    def _windows(self, shape: str) -> list[_Window]:
+        """Return the parts of a run that are written like some numbers."""
+        windows: list[_Window] = []
         groups = [one.span() for one in _GROUP.finditer(shape)]
         for number, (first, _) in enumerate(groups):
             for _, last in groups[number : number + _GROUPS]:
                 if last - first > self._longest:
                     break
-                known = self._by_shape.get(shape[first:last])
-                if known is not None and _stands_alone(text, start + first, start + last):
-                    yield from self._checked(text, start + first, start + last, known)
+                if known := self._by_shape.get(shape[first:last]):
+                    windows.append((first, last, known))
+        return windows
 
     def _checked(
-        self, text: str, start: int, end: int, known: list[tuple[Number, bool]]
+        self, text: str, start: int, end: int, known: Sequence[tuple[Number, bool]]
     ) -> Iterator[Found]:
         digits = text[start:end].translate(_BARE)
         for number, is_loose in known:
@@ -91,7 +106,7 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     if joins(text, start - 1) or joins(text, end):
         return False
     inner = text[start:end].strip("0123456789")
-    sign = next((one for one in text[start:end] if not one.isdigit()), "" if inner else ".")
+    sign = inner[:1] or "."
     if sign == " ":
         return True
     is_longer = before == sign and text[start - 2 : start - 1].isdigit()

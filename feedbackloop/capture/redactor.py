@@ -1,7 +1,7 @@
 """Texts and JSON without personal data: placeholders in its place, and all else as it was."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from re import compile as regex
 from typing import Any
 
@@ -10,8 +10,9 @@ import msgspec
 from feedbackloop.capture.codes import CodeRecogniser
 from feedbackloop.capture.contacts import (
     NATIONAL_PHONES,
-    AddressRecogniser,
     EmailRecogniser,
+    IpRecogniser,
+    MacRecogniser,
     PhoneRecogniser,
 )
 from feedbackloop.capture.credentials import CredentialsRecogniser, SecretRecogniser
@@ -23,10 +24,10 @@ from feedbackloop.capture.recognisers import (
     AtDigits,
     Found,
     Recogniser,
-    first_digits,
     merged,
     plain,
 )
+from feedbackloop.capture.screening import Screen
 from feedbackloop.capture.searched import Searched
 from feedbackloop.events import JsonObject
 
@@ -46,6 +47,9 @@ _DATA_URI = regex(r"data:[\w/+.-]{0,100}(?:;[\w=.-]{1,100}){0,5};base64,[A-Za-z0
 _JSON_TOKEN = regex(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
 
 
+_Way = Callable[[str, str, Sequence[int]], Iterable[Found]]
+
+
 def built_in() -> tuple[Recogniser, ...]:
     """Return every recogniser of ours; of what two find alike, the first one's kind counts."""
     return (
@@ -57,7 +61,8 @@ def built_in() -> tuple[Recogniser, ...]:
         DigitRecogniser((CARD, *NATIONAL, *NATIONAL_PHONES)),
         CoinRecogniser(),
         PhoneRecogniser(),
-        AddressRecogniser(),
+        IpRecogniser(),
+        MacRecogniser(),
     )
 
 
@@ -80,6 +85,8 @@ class Redactor:
         self._recognisers = [
             one for one in recognisers if kinds is None or not set(kinds).isdisjoint(one.kinds)
         ]
+        self._ways = [_way(one) for one in self._recognisers]
+        self._screen = Screen(self._recognisers)
         self._kinds = None if kinds is None else frozenset(kinds)
         self._searched = Searched()
         self._keeps_media = keeps_media
@@ -203,15 +210,13 @@ class Redactor:
 
     def _search(self, text: str, numbers: Numbers) -> list[Found] | None:
         found: list[Found] = []
-        digits = plain(text)
-        places = first_digits(digits)
-        for one in self._recognisers:
+        as_ascii = plain(text)
+        look = self._screen.look(as_ascii)
+        for number in look.worth:
             try:
-                if not isinstance(one, AtDigits):
-                    found += one.find(text)
-                elif places:
-                    found += one.at(digits, places)
+                found += self._ways[number](text, as_ascii, look.places)
             except Exception as error:  # noqa: BLE001  # anybody's code: the text is withheld
+                one = self._recognisers[number]
                 numbers.tally.failed[f"{type(one).__name__}: {type(error).__name__}"] += 1
                 return None
         if self._kinds is not None:
@@ -239,6 +244,13 @@ class Redactor:
         said = json.loads(token)
         redacted = self.text(said, numbers)
         return token if redacted == said else json.dumps(redacted, ensure_ascii=False)
+
+
+def _way(one: Recogniser) -> _Way:
+    """Return how to ask a recogniser about a text, the same in ASCII, and where digits begin."""
+    if isinstance(one, AtDigits):
+        return lambda _text, as_ascii, places: one.at(as_ascii, places)
+    return lambda text, _as_ascii, _places: one.find(text)
 
 
 def _cut(

@@ -9,12 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.capture import credentials
+from feedbackloop.capture.credentials import SecretRecogniser
 from feedbackloop.capture.placeholders import Numbers
 from feedbackloop.capture.planting import HALVES, planted
 from feedbackloop.capture.recognisers import Found, first_digits, merged, plain
 from feedbackloop.capture.redactor import Redactor, built_in
+from feedbackloop.capture.screening import Screen
 from feedbackloop.capture.searched import Searched
 
+TRAPS = (
+    " ann@example.org ",
+    " ann [AT] example [dot] org ",
+    " https://ann:Secret1@host/ ",
+    " Passwort: Geheim123! ",
+    " \u043f\u0430\u0440\u043e\u043b\u044c: Geheim123! ",
+    " Bearer abcdefghij0123456789 ",
+    " AA:BB:CC:DD:EE:FF ",
+    " 4111 1111 1111 1111 ",
+)
 LONG = "a text that is long enough to be remembered by whoever has searched it once already, "
 
 
@@ -60,11 +72,32 @@ def test_a_name_of_a_secret_holds_one_of_the_stems() -> None:
     assert [one for one in names if not any(stem in one for stem in credentials.STEMS)] == []
 
 
-def test_every_prefix_of_a_secret_is_looked_for() -> None:
-    """A group that lacks one would let that key through, and no text would show it."""
-    looked_for = [sign for _, signs in credentials.SIGNS for sign in signs]
-    assert sorted(looked_for) == sorted(credentials.PREFIXED)
-    assert all(mark in sign for mark, signs in credentials.SIGNS for sign in signs)
+def test_every_prefix_of_a_secret_is_a_sign() -> None:
+    """A prefix that is none would let that key through, and no text would show it."""
+    assert {prefix.lower() for prefix in credentials.PREFIXED} <= SecretRecogniser.signs
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_first_look_misses_no_recogniser(half: str) -> None:
+    """What has no sign is never searched, and what it holds would leave the pod."""
+    recognisers = built_in()
+    screen = Screen(recognisers)
+    for text in planted(half, seed=2, each=2):
+        said = plain(text.text)
+        worth = screen.look(said).worth
+        assert [number for number, one in enumerate(recognisers) if [*one.find(said)]] == [
+            number for number in worth if [*recognisers[number].find(said)]
+        ]
+
+
+@given(st.text(alphabet="aZ 09\u0663\uff15\u0130\u4e2d@[(KSkp-_:\ud800"), st.sampled_from(TRAPS))
+def test_a_first_look_sees_signs_in_any_text(text: str, trap: str) -> None:
+    """Also where small letters are two, and where half a character stands."""
+    said = plain(f"{text}{trap}{text}")
+    look = Screen(built_in()).look(said)
+    assert [*look.places] == first_digits(said)
+    found = [number for number, one in enumerate(built_in()) if [*one.find(said)]]
+    assert set(found) <= set(look.worth)
 
 
 def test_a_text_that_comes_again_is_not_searched_again() -> None:
