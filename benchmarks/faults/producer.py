@@ -16,8 +16,9 @@ from feedbackloop.capture import record
 from feedbackloop.capture.attribution import Attribution
 from services import telemetry, wiring, wiring_spool
 from services.settings import load
-from services.sidecar.forwarder import Forwarder, Translator
+from services.sidecar.forwarder import Forwarder
 from services.sidecar.letters import DeadLetters
+from services.sidecar.translator import Translator
 
 EACH = 1_000_000
 """The first number of a producer's completions is its own number times this."""

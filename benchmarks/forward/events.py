@@ -25,8 +25,8 @@ from feedbackloop.events import (
     UserId,
 )
 from feedbackloop.log.port import Frame
-from services.sidecar.forwarder import Translator
 from services.sidecar.redacting import Redacting
+from services.sidecar.translator import Translator
 
 TURNS = 4  # of a conversation
 TENANT = TenantId("default")
@@ -113,7 +113,7 @@ def translated(given: Sequence[Frame], *, redacted: bool = True) -> list[AnyEven
     translator = Translator(
         {TENANT: KEYS}, Attribution(), lambda _payload, _reason: None, redacting=redacting
     )
-    return [event for frame in given for event in translator.events(frame)]
+    return translator.events(given)
 
 
 def translation_us(count: int, *, redacted: bool) -> float:

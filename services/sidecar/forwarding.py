@@ -28,11 +28,12 @@ from services import garbage, telemetry, wiring, wiring_spool
 from services.ending import exit_status
 from services.keyring import LiveKeyring
 from services.settings import Settings, load
-from services.sidecar.forwarder import Forwarder, Translator
+from services.sidecar.forwarder import Forwarder
 from services.sidecar.letters import DeadLetters
 from services.sidecar.recall import remember
 from services.sidecar.redacting import Redacting
 from services.sidecar.report import Reporter
+from services.sidecar.translator import Translator
 
 log = structlog.get_logger()
 

@@ -1,6 +1,5 @@
 """One spool's way into the log: read, translated, delivered, and let go of."""
 
-import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,12 +21,10 @@ _RELEASE_SECONDS = 1.0
 
 
 class Translates(Protocol):
-    """Records to events; see ``forwarder.Translator``."""
+    """Records to events; see ``translator.Translator``."""
 
-    def events(self, entry: Frame | SpoolGap) -> Sequence[AnyEvent]: ...
-    def abandoned(self, newest: Frame) -> Sequence[AnyEvent]: ...
+    def events(self, entries: Sequence[Frame | SpoolGap]) -> Sequence[AnyEvent]: ...
     def left_by_the_dead(self, alive: str) -> Sequence[AnyEvent]: ...
-    def set_aside(self, entry: Frame | SpoolGap, reason: str) -> Sequence[AnyEvent]: ...
     def finished(self) -> int: ...
 
 
@@ -98,25 +95,24 @@ class Passage:
             log.warning("spool_not_released", error=str(error))
 
     def _translate(self) -> None:
+        entries = self._batch()
+        if entries:
+            first = entries[0]
+            self._oldest = first.at if isinstance(first, Frame) else first.first_at
+            self._events += self._translator.events(entries)
+            self._through = entries[-1].position
+        if not self.behind:
+            self._events += self._translator.left_by_the_dead(self.spool.producer)
+
+    def _batch(self) -> list[Frame | SpoolGap]:
+        """Read what is next, as much as is worth a sync."""
+        entries: list[Frame | SpoolGap] = []
         size = 0
         self.behind = True
-        for number, entry in enumerate(self.spool.read(after=self.after), 1):
-            if self._oldest is None:
-                self._oldest = entry.at if isinstance(entry, Frame) else entry.first_at
-            try:
-                self._events += self._translator.events(entry)
-                if isinstance(entry, Frame):
-                    size += len(entry.payload)
-                    self._events += self._translator.abandoned(entry)
-            except Exception as error:  # noqa: BLE001  # it must not hold up all that come after it
-                # Not the whole traceback: its last line may hold what people wrote.
-                what, where = type(error).__name__, telemetry.places(error)
-                log.error("record_not_translated", error=what, places=where)  # noqa: TRY400
-                self._events += self._translator.set_aside(entry, "unexpected")
-            self._through = entry.position
-            # Linux lets whoever computes go on for 3 ms, though one who answers has woken up.
-            os.sched_yield()
-            if size >= _BATCH_BYTES or number == _BATCH:
-                return
-        self._events += self._translator.left_by_the_dead(self.spool.producer)
+        for entry in self.spool.read(after=self.after):
+            entries.append(entry)
+            size += len(entry.payload) if isinstance(entry, Frame) else 0
+            if size >= _BATCH_BYTES or len(entries) == _BATCH:
+                return entries
         self.behind = False
+        return entries

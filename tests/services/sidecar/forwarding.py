@@ -12,7 +12,8 @@ from feedbackloop.capture.record import AnyRecord
 from feedbackloop.events import AnyEvent
 from feedbackloop.log.memory import MemoryEventLog, MemorySpool
 from feedbackloop.log.port import Frame, Offset, SpoolGap
-from services.sidecar.forwarder import Forwarder, Translator
+from services.sidecar.forwarder import Forwarder
+from services.sidecar.translator import Translator
 from tests.capture.records import KEYS, TENANT
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -47,7 +48,7 @@ def a_translator(shelf: Shelf | None = None) -> Translator:
 
 
 def translated(translator: Translator, *entries: Frame | SpoolGap) -> list[AnyEvent]:
-    return [event for entry in entries for event in translator.events(entry)]
+    return translator.events(entries)
 
 
 def run(spool: MemorySpool, event_log: MemoryEventLog, shelf: Shelf | None = None) -> Forwarder:

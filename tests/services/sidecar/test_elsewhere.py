@@ -16,7 +16,7 @@ from feedbackloop.labels.resolve import resolve
 from feedbackloop.log.memory import MemorySpool
 from feedbackloop.log.port import Frame
 from services.sidecar.entrance import Rates, Rules
-from services.sidecar.forwarder import Translator
+from services.sidecar.translator import Translator
 from tests.services.sidecar.stub import KEYS, NOON_NS, World, a_world
 from tests.services.sidecar.test_entrance import OTHERS, TENANTS, a_key
 
@@ -45,7 +45,7 @@ def forwarded(world: World) -> list[AnyEvent]:
     """Return what the forwarder makes of the spool."""
     translator = Translator({"default": KEYS, "acme": OTHERS}, Attribution(), lambda *_: None)  # type: ignore[dict-item]  # names are tenants
     entries = [entry for entry in world.spool.read(after=-1) if isinstance(entry, Frame)]
-    return [event for entry in entries for event in translator.events(entry)]
+    return translator.events(entries)
 
 
 async def test_a_completion_served_elsewhere_can_be_judged(world: World) -> None:

@@ -23,9 +23,10 @@ from feedbackloop.events import (
 from feedbackloop.log.completeness import Audit, Completeness
 from feedbackloop.log.memory import MemoryEventLog
 from feedbackloop.log.port import Offset
-from services.sidecar.forwarder import Forwarder, Translator
+from services.sidecar.forwarder import Forwarder
 from services.sidecar.letters import DeadLetters
 from services.sidecar.recall import remember
+from services.sidecar.translator import Translator
 from tests.capture.records import KEYS, NOON_NS, SECOND_NS, TENANT, a_closing, a_vote, an_opening
 from tests.services.sidecar.forwarding import (
     PATIENT_SECONDS,

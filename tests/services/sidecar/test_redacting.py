@@ -25,9 +25,10 @@ from feedbackloop.events import (
 )
 from feedbackloop.log.memory import MemoryEventLog, MemorySpool
 from feedbackloop.log.segments import EVENTS, SegmentEventLog, Topic
-from services.sidecar.forwarder import Forwarder, Translator
+from services.sidecar.forwarder import Forwarder
 from services.sidecar.letters import DeadLetters
 from services.sidecar.redacting import Redacting
+from services.sidecar.translator import Translator
 from tests.capture.records import (
     KEYS,
     NOON_NS,
@@ -274,7 +275,7 @@ def test_an_unforeseen_error_says_where_and_not_what(
 
     (line,) = [line for line in lines if line["event"] == "record_not_translated"]
     assert line["error"] == "LookupError"
-    assert any("forwarder.py" in place for place in line["places"])
+    assert any("translator.py" in place for place in line["places"])
     assert not any(value in json.dumps(lines) for value in PLANTED)
     assert MAIL not in capsys.readouterr().err
 

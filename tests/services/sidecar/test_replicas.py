@@ -7,7 +7,7 @@ from feedbackloop.events import AnyEvent, ChainHash, CompletionServed, JsonObjec
 from feedbackloop.labels.gather import Gathering
 from feedbackloop.log.port import Offset
 from feedbackloop.log.segments import EVENTS, SegmentEventLog, Topic
-from services.sidecar.forwarder import Translator
+from services.sidecar.translator import Translator
 from tests.capture.records import KEYS, NOON_NS, SECOND_NS, TENANT, a_closing, an_opening
 from tests.capture.talks import ANN, talk
 from tests.services.sidecar.forwarding import NOON, Frames, Shelf
@@ -40,8 +40,7 @@ class Replica:
             release_seq=self._release_seq,
         )
         closed = a_closing(name, body=body, ended_ns=accepted + SECOND_NS)
-        for record in (opened, closed):
-            self.events += self._translator.events(self._frames(record))
+        self.events += self._translator.events([self._frames(opened), self._frames(closed)])
         await self._log.append(self.events[-2:] if len(self.events) > 1 else self.events)
 
 

@@ -6,7 +6,7 @@ from feedbackloop.capture import record
 from feedbackloop.capture.attribution import Attribution
 from feedbackloop.events import CaptureGap, CompletionServed, Outcome, TenantId, ThumbGiven
 from feedbackloop.log.port import SpoolGap
-from services.sidecar.forwarder import Translator
+from services.sidecar.translator import Translator
 from tests.capture.records import KEYS, TENANT, a_closing, a_vote, an_opening
 from tests.services.sidecar.forwarding import NOON, Frames, Shelf, a_translator, translated
 
@@ -38,20 +38,17 @@ def test_what_a_dead_incarnation_had_opened_is_a_crash() -> None:
     """The client got half an answer or none: known, and not counted against any release."""
     old, new, translator = Frames("old"), Frames("new", start=100), a_translator()
     translated(translator, old(an_opening("c1")))
-    first_of_new = new(an_opening("c2"))
-    translated(translator, first_of_new)
 
-    (crashed,) = translator.abandoned(first_of_new)
+    (crashed,) = translated(translator, new(an_opening("c2")), new(an_opening("c3")))
 
     assert isinstance(crashed, CompletionServed)
     assert (crashed.completion_id, crashed.outcome) == ("c1", Outcome.CRASHED)
-    assert translator.abandoned(first_of_new) == []
 
 
 def test_what_the_dead_had_opened_needs_no_new_request_to_be_closed() -> None:
     """A night may pass before somebody asks again, and the log would lack a record all night."""
-    old, new, translator = Frames("old"), Frames("new", start=100), a_translator()
-    translated(translator, old(an_opening("c1")), new(an_opening("c2")))
+    translator = a_translator()
+    translated(translator, Frames("old")(an_opening("c1")))
 
     (crashed,) = translator.left_by_the_dead("new")
 
@@ -63,14 +60,14 @@ def test_what_the_dead_had_opened_needs_no_new_request_to_be_closed() -> None:
 def test_a_request_whose_end_was_shed_does_not_hold_the_spool_for_ever() -> None:
     """Else one lost record would fill the disk, and the full disk would lose all others."""
     frames, translator = Frames(), a_translator()
-    translated(translator, frames(an_opening("lost")))
-    soon = frames(a_vote(), at=NOON + timedelta(minutes=30))
+    soon = frames(an_opening("lost"))
     late = frames(a_vote(), at=NOON + timedelta(hours=2))
-    translated(translator, soon, late)
 
-    patient, given_up = translator.abandoned(soon), translator.abandoned(late)
+    patient = translated(translator, soon, frames(a_vote(), at=NOON + timedelta(minutes=30)))
+    given_up = translated(translator, late)
 
-    assert (patient, len(given_up)) == ([], 1)
+    assert [type(event) for event in patient] == [ThumbGiven]
+    assert [type(event) for event in given_up] == [ThumbGiven, CompletionServed]
     assert translator.finished() == late.position
 
 
@@ -78,15 +75,13 @@ def test_an_open_request_holds_up_so_much_of_the_spool_and_no_more() -> None:
     """Its end was shed, perhaps: the spool would stay full, and shed all that follows."""
     frames = Frames()
     translator = Translator({TENANT: KEYS}, Attribution(), Shelf(), held_bytes=15)
-    near, far = frames(an_opening("slow")), frames(a_vote())
-    translated(translator, near, far)
-    patient = translator.abandoned(far)
-    farther = frames(a_vote())
-    translated(translator, farther)
+    farther = Frames(start=20)(a_vote())
 
-    given_up = translator.abandoned(farther)
+    patient = translated(translator, frames(an_opening("slow")), frames(a_vote()))
+    given_up = translated(translator, farther)
 
-    assert (patient, len(given_up)) == ([], 1)
+    assert [type(event) for event in patient] == [ThumbGiven]
+    assert [type(event) for event in given_up] == [ThumbGiven, CompletionServed]
     assert translator.finished() == farther.position
 
 
@@ -94,8 +89,7 @@ def test_an_end_that_comes_after_all_is_not_lost() -> None:
     """The reply ran longer than we held the spool for it: what it says outranks our guess."""
     frames = Frames()
     translator = Translator({TENANT: KEYS}, Attribution(), Shelf(), held_bytes=5)
-    translated(translator, frames(an_opening("slow")))
-    (guess,) = translator.abandoned(frames(a_vote()))
+    _, guess = translated(translator, frames(an_opening("slow")), frames(a_vote()))
 
     (event,) = translated(translator, frames(a_closing("slow")))
 
