@@ -1,9 +1,10 @@
 """One thread that writes: many hand over, one appends, syncs once for all of them, and tells."""
 
+import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import msgspec
@@ -127,8 +128,9 @@ class WriterThread:
         self._aside = aside
         self._sync_seconds = sync_seconds
         self._clock = clock
-        self._queue: deque[Group] = deque()
-        self._wake = threading.Event()
+        # Its one lock is taken without Python's help: the thread that answers is seldom held up.
+        self._queue: SimpleQueue[Group | None] = SimpleQueue()
+        self._first: Group | None = None
         self._closing = False
         self._sync_at: float | None = None
         self._again_at = 0.0
@@ -146,9 +148,7 @@ class WriterThread:
 
     def hand_over(self, group: Group) -> None:
         """Queue records; from any thread, without waiting."""
-        self._queue.append(group)
-        if not self._wake.is_set():
-            self._wake.set()
+        self._queue.put(group)
 
     def close(self) -> None:
         """Write and sync what is queued, then end the thread, if it was ever started."""
@@ -156,13 +156,13 @@ class WriterThread:
             self._writer.close()
             return
         self._closing = True
-        self._wake.set()
+        self._queue.put(None)
         self._thread.join()
 
     def work(self) -> None:
         """Write what is queued, and sync what has waited long enough."""
-        while self._queue:
-            self._write(self._batch())
+        while batch := self._batch():
+            self._write(batch)
         if self._sync_at is not None and self._clock() >= self._sync_at:
             self.sync()
 
@@ -226,14 +226,14 @@ class WriterThread:
         self._tried.set()
         ticked_at = self._clock()
         while True:
-            self._wake.wait(self._patience())
-            self._wake.clear()
+            with contextlib.suppress(Empty):
+                self._first = self._queue.get(timeout=self._patience())
             self.work()
             now = self._clock()
             if now >= ticked_at + self._TICK_SECONDS or self._closing:
                 ticked_at = now
                 self.tick()
-            if self._closing and not self._queue:
+            if self._closing and self._queue.empty():
                 self.sync()
                 self._writer.close()
                 return
@@ -244,12 +244,17 @@ class WriterThread:
         return min(self._TICK_SECONDS, max(0.0, self._sync_at - self._clock()))
 
     def _batch(self) -> list[Group]:
+        """Take what is queued, as much as is worth a sync."""
         batch: list[Group] = []
         size = 0
-        while self._queue and size < self._BATCH_BYTES:
-            group = self._queue.popleft()
-            batch.append(group)
-            size += sum(len(one.payload) for one in group.records)
+        group, self._first = self._first, None
+        while size < self._BATCH_BYTES:
+            if group is not None:
+                batch.append(group)
+                size += sum([len(one.payload) for one in group.records])
+            if self._queue.empty():
+                break
+            group = self._queue.get_nowait()
         return batch
 
     def _write(self, batch: Sequence[Group]) -> None:
