@@ -14,6 +14,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from feedbackloop.errors import RequestError
 from services import telemetry
 from services.sidecar import answers, wire
+from services.sidecar.alike import Likeness
 from services.sidecar.body import too_large
 from services.sidecar.request import Request, Way, bad_request, head_too_large, too_slow
 
@@ -53,6 +54,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._arriving: Request | None = None
+        self._whole: Request | None = None
+        self._likeness = Likeness(most_bytes=front.limits.body_bytes)
         self._head_bytes = 0
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
@@ -80,6 +83,10 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if self._deaf or parser is None:
             return
+        is_first = self._current is None and self._arriving is None and not self._head_bytes
+        if is_first and (alike := self._likeness.read(data)) is not None:
+            self._enqueue(alike)
+            return
         self._head_bytes += len(data)
         try:
             parser.feed_data(data)
@@ -92,6 +99,9 @@ class Connection(asyncio.Protocol):
         arriving = self._arriving
         if arriving is not None and not self._deaf:
             self._wait_for(arriving)
+        if is_first and self._whole is not None:
+            self._likeness.learn(data, self._whole)
+        self._whole = None
 
     def eof_received(self) -> None:
         """Take it as the client's farewell: half a connection is of no use here."""
@@ -188,7 +198,7 @@ class Connection(asyncio.Protocol):
         request = self._arriving
         if self._deaf or request is None:
             return
-        self._arriving = None
+        self._arriving, self._whole = None, request
         request.complete = True
         if self._current is request:
             self.deadline = _NEVER

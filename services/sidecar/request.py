@@ -107,6 +107,36 @@ class Request:
         length = self.headers.get("content-length", "")
         self.is_short = length.isdigit() and int(length) <= _SHORT_BYTES and not self.expects_word
 
+    def bare(self) -> "Request":
+        """Return what the head says, without a body and without who was admitted."""
+        one = Request()
+        one.method, one.target, one.path, one.query = (
+            self.method,
+            self.target,
+            self.path,
+            self.query,
+        )
+        one.version, one.keep_alive, one.way = self.version, self.keep_alive, self.way
+        one.raw_headers, one.headers, one.head_size = (
+            self.raw_headers,
+            self.headers,
+            self.head_size,
+        )
+        return one
+
+    def like(self, length: bytes, body: bytes) -> "Request":
+        """Return a whole request with the same head, but for its body and that one's length."""
+        one = self.bare()
+        said = length.decode("ascii")
+        if self.headers["content-length"] != said:
+            one.headers = {**self.headers, "content-length": said}
+            one.raw_headers = [
+                (name, length if name == b"content-length" else value)
+                for name, value in self.raw_headers
+            ]
+        one.pieces, one.size, one.complete = [body], len(body), True
+        return one
+
     def body(self) -> bytes:
         """Return the body as far as it is here."""
         if len(self.pieces) > 1:

@@ -1,0 +1,156 @@
+"""A head that is known again says what a parser would have read."""
+
+import asyncio
+from typing import cast
+from unittest.mock import Mock
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedbackloop.errors import RequestError
+from services.sidecar.alike import Likeness
+from services.sidecar.connection import Connection
+from services.sidecar.front import Front, FrontLimits
+from services.sidecar.request import Request, Way
+from services.sidecar.wire import CONTINUE
+
+MOST_BYTES = 40
+
+
+class Listening:
+    """A front that answers at once, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.limits = FrontLimits(body_bytes=MOST_BYTES)
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.date_line = b""
+        self.asked: list[object] = []
+
+    def now(self) -> float:
+        return 0.0
+
+    def way(self, request: Request) -> Way:
+        return Way.RECORDED if request.path.startswith("/v1/") else Way.REST
+
+    def check(self, request: Request, _peer: str) -> RequestError | None:
+        return RequestError("no", status=401) if "x-bad" in request.headers else None
+
+    def rest(self, request: Request, connection: Connection) -> None:
+        connection.refuse(RequestError("no such page", status=404))
+        request.error = RequestError("answered", status=404)
+
+    def complete(self, request: Request, connection: Connection) -> None:
+        said = (request.method, request.path, request.query, request.version, request.keep_alive)
+        self.asked.append((said, request.headers, request.raw_headers, request.body()))
+        connection.reply(200, b"", b"")
+
+
+class Wire:
+    """What a connection writes to; open until it is closed."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def connection(self, front: Listening) -> Connection:
+        """A connection of this wire's."""
+        transport = Mock(spec=asyncio.Transport)
+        transport.get_extra_info.return_value = None
+        transport.is_closing.side_effect = lambda: self.closed
+        transport.write.side_effect = self.written.append
+        for name in ("close", "abort", "write_eof"):
+            getattr(transport, name).side_effect = self._close
+        one = Connection(cast("Front", front))
+        one.connection_made(transport)
+        return one
+
+    def _close(self) -> None:
+        self.closed = True
+
+
+def answers(*pieces: bytes) -> tuple[list[object], list[bytes], bool]:
+    """What is asked and answered of one connection."""
+    front, wire = Listening(), Wire()
+    connection = wire.connection(front)
+    for piece in pieces:
+        if not wire.closed:
+            connection.data_received(piece)
+    # Who has the body at hand need not ask for it.
+    return front.asked, [one for one in wire.written if one != CONTINUE], wire.closed
+
+
+LINES = (
+    "authorization: Bearer a",
+    "Authorization: Bearer b",
+    "x-note: content-length: 3",
+    "connection: close",
+    "x-bad: yes",
+    "expect: 100-continue",
+    "transfer-encoding: chunked",
+)
+LENGTHS = ("content-length: %d", "Content-Length:%d", "content-length: 0%d", "content-length: %d ")
+WRONG = ("content-length: +%d", "content-length: %d, 5")
+
+
+@st.composite
+def talks(draw: st.DrawFn) -> list[bytes]:
+    """Pieces of a connection whose requests are alike, but for a few."""
+    usual = draw(st.lists(st.sampled_from(LINES[:3]), max_size=2, unique=True))
+    length = draw(st.sampled_from(LENGTHS))
+    pieces: list[bytes] = []
+    for _ in range(draw(st.integers(2, 6))):
+        lines = [*usual, length]
+        if draw(st.integers(0, 3)) == 0:
+            lines = [*draw(st.lists(st.sampled_from(LINES), max_size=2)), *lines]
+        if draw(st.integers(0, 9)) == 0:
+            lines[-1] = draw(st.sampled_from(WRONG))
+        lines = draw(st.sampled_from([lines, lines[::-1]]))
+        body = draw(
+            st.binary(max_size=12) | st.binary(min_size=MOST_BYTES, max_size=MOST_BYTES + 1)
+        )
+        first = draw(st.sampled_from(["POST /v1/x HTTP/1.1"] * 5 + ["POST /y HTTP/1.1"]))
+        head = "".join(f"{line}\r\n" for line in (first, "host: x", *lines))
+        head = draw(st.sampled_from([head, head, head.replace("Bearer", "bearer")]))
+        one = head.replace("%d", str(len(body))).encode() + b"\r\n" + body
+        cut = draw(st.sampled_from([0, 0, 0, 0, len(one) // 2, len(one) - 1, len(one) - len(body)]))
+        pieces += [one[:cut], one[cut:]] if cut else [one]
+        if draw(st.integers(0, 4)) == 0:
+            pieces[-2:] = [b"".join(pieces[-2:])]
+    return pieces
+
+
+@given(talks())
+def test_what_is_known_again_is_what_is_parsed(pieces: list[bytes]) -> None:
+    """Two readers who read one head differently are how requests are smuggled."""
+    # A byte at a time, nothing comes in one piece, and a parser reads it all.
+    slowly = [bytes([byte]) for piece in pieces for byte in piece]
+    assert answers(*pieces) == answers(*slowly)
+
+
+def test_a_head_like_the_last_is_not_parsed() -> None:
+    """Else the whole thing would save nothing, and every test would pass."""
+    likeness, request = Likeness(most_bytes=MOST_BYTES), Request()
+    request.way, request.complete, request.size = Way.RECORDED, True, 3
+    request.headers, request.raw_headers = {"content-length": "3"}, [(b"content-length", b"3")]
+    likeness.learn(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc", request)
+
+    known = likeness.read(b"POST / HTTP/1.1\r\ncontent-length: 12\r\n\r\nabcdefghijkl")
+
+    assert known is not None
+    assert (known.body(), known.headers["content-length"]) == (b"abcdefghijkl", "12")
+
+
+def test_what_is_never_alike_is_not_looked_at_for_ever() -> None:
+    """A client that numbers its heads would pay for every look."""
+    likeness, request = Likeness(most_bytes=MOST_BYTES), Request()
+    request.way, request.complete, request.size = Way.RECORDED, True, 3
+    request.headers = {"content-length": "3"}
+    heads = [
+        b"POST / HTTP/1.1\r\nx-trace: %d\r\ncontent-length: 3\r\n\r\nabc" % number
+        for number in range(9)
+    ]
+    for head in heads:
+        assert likeness.read(head) is None
+        likeness.learn(head, request)
+    assert likeness.read(heads[-1]) is None
