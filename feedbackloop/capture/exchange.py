@@ -24,6 +24,7 @@ from feedbackloop.events import (
     Unkept,
 )
 
+_object = msgspec.json.Decoder(JsonObject)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_ERROR = 400
 _NOT_KEPT = f"[{WITHHELD}_1]"
@@ -33,7 +34,12 @@ _APART = frozenset(
 
 
 def completion_served(
-    opened: Opened, closed: Closed | None, *, keys: TenantKeys
+    opened: Opened,
+    closed: Closed | None,
+    *,
+    keys: TenantKeys,
+    producer: str = "",
+    seqs: tuple[int, ...] = (),
 ) -> CompletionServed:
     """Assemble what was asked and what was answered.
 
@@ -41,6 +47,8 @@ def completion_served(
         opened: The accepted request.
         closed: How it ended; None if the sidecar died before it could say.
         keys: Of the request's tenant.
+        producer: Incarnation of the process that recorded it.
+        seqs: The producer's numbers of both records.
 
     Raises:
         MalformedEvent: If the request's body is no JSON object.
@@ -58,6 +66,8 @@ def completion_served(
         event_id=event_id("completion", opened.completion_id),
         tenant=opened.tenant,
         at=accepted_at,
+        producer=producer,
+        seqs=seqs,
         completion_id=opened.completion_id,
         conversation=opened.conversation,
         user=opened.user,
@@ -116,7 +126,7 @@ def _body(opened: Opened) -> JsonObject:
     if opened.left_out is not None:
         return {}
     try:
-        return msgspec.json.decode(opened.body, type=JsonObject)
+        return _object.decode(opened.body)
     except UNREADABLE as error:
         raise MalformedEvent(f"request of {opened.completion_id}: {error}") from error
 

@@ -36,6 +36,7 @@ _NAME = regex(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,199}")
 _NAMES = frozenset({"role", "type", "id", "tool_call_id", "call_id", "status", "object", "model"})
 """Fields of OpenAI's messages whose values are names of things, and stay."""
 
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _WORDS = frozenset({"content", "text", "refusal", "reasoning", "reasoning_content", "thinking"})
 """Fields of OpenAI's messages that hold what somebody wrote, however it looks."""
 
@@ -164,6 +165,8 @@ class Redactor:
         return None
 
     def _field(self, name: str, value: Any, numbers: Numbers) -> Any:  # noqa: ANN401
+        if isinstance(value, str):
+            return self._said(name, value, numbers)
         if name == "tool_calls" and isinstance(value, list):
             return [
                 self.call(one, numbers) if isinstance(one, dict) else self.value(one, numbers)
@@ -173,9 +176,14 @@ class Redactor:
             return self._function(value, numbers)
         if name == "content" and isinstance(value, list):
             return self._content(value, numbers)
-        if isinstance(value, str) and name in _WORDS:
-            return self.text(value, numbers)
         return self._named(name, value, numbers)
+
+    def _said(self, name: str, value: str, numbers: Numbers) -> str:
+        if name in _WORDS:
+            return self.text(value, numbers)
+        if name in _NAMES and (value in _ROLES or _NAME.fullmatch(value)):
+            return value
+        return self._string(value, numbers)
 
     def _content(self, parts: list[Any], numbers: Numbers) -> Any:  # noqa: ANN401
         if _holds_tokens(parts):
@@ -195,8 +203,8 @@ class Redactor:
         }
 
     def _named(self, name: str, value: Any, numbers: Numbers) -> Any:  # noqa: ANN401
-        if name in _NAMES and isinstance(value, str) and _NAME.fullmatch(value):
-            return value
+        if isinstance(value, str) and name not in _WORDS:
+            return self._said(name, value, numbers)
         return self.value(value, numbers)
 
     def _string(self, text: str, numbers: Numbers) -> str:
@@ -206,7 +214,7 @@ class Redactor:
 
     def _found(self, text: str, numbers: Numbers) -> Sequence[Found] | None:
         """Return what was found, in order; None if a recogniser failed."""
-        return self._searched.search(text, lambda text: self._search(text, numbers))
+        return self._searched.search(text, self._search, numbers)
 
     def _search(self, text: str, numbers: Numbers) -> list[Found] | None:
         found: list[Found] = []

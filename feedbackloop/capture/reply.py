@@ -134,6 +134,8 @@ def read(body: bytes, *, streamed: bool) -> Said:
         body: As vLLM sent it, cut anywhere if it was cut.
         streamed: Whether it is a stream of server-sent events.
     """
+    if not streamed and (whole := _plain(body)) is not None:
+        return whole
     choices: dict[int, _Choice] = {}
     usage = Usage()
     sound = True
@@ -148,12 +150,33 @@ def read(body: bytes, *, streamed: bool) -> Said:
                 choice = choices[index] = _Choice()
             choice.add(piece)
         if document.usage:
-            usage = Usage(
-                prompt_tokens=_count(document.usage.get("prompt_tokens")),
-                completion_tokens=_count(document.usage.get("completion_tokens")),
-            )
+            usage = _usage(document.usage)
     replies = tuple(choices[index].reply() for index in sorted(choices))
     return Said(replies=replies, usage=usage, sound=sound)
+
+
+def _plain(body: bytes) -> Said | None:
+    """Read what most whole replies are: one choice, and nothing but words in it."""
+    document = _document(body)
+    if document is None or document.error is not None or len(document.choices) != 1:
+        return None
+    piece = document.choices[0]
+    words = piece.message
+    if words is None or piece.text or words.tool_calls is not None or piece.logprobs is not None:
+        return None
+    said = Reply(
+        text=(words.content or "") + (words.refusal or ""),
+        reasoning=words.reasoning or words.reasoning_content or None,
+        finish_reason=piece.finish_reason,
+    )
+    return Said(replies=(said,), usage=_usage(document.usage or {}))
+
+
+def _usage(usage: JsonObject) -> Usage:
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+    )
 
 
 def _events(body: bytes) -> Iterable[_Document | None]:

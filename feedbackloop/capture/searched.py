@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
+from feedbackloop.capture.placeholders import Numbers
 from feedbackloop.capture.recognisers import Found
 from feedbackloop.capture.remembered import Remembered
 
@@ -23,16 +24,16 @@ class Searched:
         self._found: Remembered[bytes, Sequence[Found]] = Remembered(capacity)
 
     def search(
-        self, text: str, find: Callable[[str], Sequence[Found] | None]
+        self, text: str, find: Callable[[str, Numbers], Sequence[Found] | None], numbers: Numbers
     ) -> Sequence[Found] | None:
         """Return what ``find`` says of a text, or said; None, which is a failure, is asked anew."""
         if len(text) < _SHORTEST:
-            return find(text)
+            return find(text, numbers)
         total = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key)
         name = total.digest()
         found = self._found.get(name)
         if found is None:
-            found = find(text)
+            found = find(text, numbers)
             if found is not None:
                 self._found.put(name, found, weight=len(found) + _TEXT_FINDS)
         else:

@@ -75,8 +75,14 @@ def encode(payload: bytes, *, kind: Kind, seq: int, at_ns: int) -> bytes:
     return b"%b%b%b%b" % (MAGIC, crc.to_bytes(4, "little"), rest, payload)
 
 
-def parse(data: bytes, start: int) -> RawFrame | None:
-    """Read the frame that begins at ``start``; None if there is no whole and sound one."""
+def parse(data: bytes, start: int, *, at: int = 0) -> RawFrame | None:
+    """Read the frame that begins at ``start``; None if there is no whole and sound one.
+
+    Args:
+        data: Part of a segment.
+        start: Where in ``data`` the frame begins.
+        at: Where in the segment ``data`` begins.
+    """
     body = start + HEADER_BYTES
     if body > len(data):
         return None
@@ -87,7 +93,12 @@ def parse(data: bytes, start: int) -> RawFrame | None:
     if crc32(memoryview(data)[start + _CHECKED : end]) != crc:
         return None
     return RawFrame(
-        start=start, end=end, kind=_KINDS[kind], seq=seq, at_ns=at_ns, payload=data[body:end]
+        start=at + start,
+        end=at + end,
+        kind=_KINDS[kind],
+        seq=seq,
+        at_ns=at_ns,
+        payload=data[body:end],
     )
 
 

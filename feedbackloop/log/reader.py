@@ -108,7 +108,13 @@ class _Reading:
                 self._damaged = not within
                 continue
             within = False
-            yield from self._found(header, found)
+            if found.seq == self._expected and found.kind is Kind.RECORD:
+                # As nearly all are: the next one.
+                self._damaged, self._expected = False, found.seq + 1
+                if header.base + found.start > self._after:
+                    yield _entry(header.producer, header.base + found.start, found)
+            else:
+                yield from self._found(header, found)
         if following is not None and name not in self._disk.names():
             # Retention overtook us: nobody knows whether the end that we saw was its end.
             raise LogUnavailable(f"segment {name} was removed while it was read")
@@ -202,9 +208,9 @@ def scanned(
     while True:
         data = disk.read(name, start, _CHUNK_BYTES)
         consumed = 0
-        while (frame := parse(data, consumed)) is not None:
-            consumed = frame.end
-            yield _shift(frame, start)
+        while (frame := parse(data, consumed, at=start)) is not None:
+            consumed = frame.end - start
+            yield frame
         start += consumed
         if consumed:
             continue
@@ -225,12 +231,12 @@ def scanned(
 
 def _whole(disk: Disk, name: str, at: int, data: bytes) -> RawFrame | None:
     """Read the frame that begins at an offset; ``data`` is what is known to stand there."""
-    frame = parse(data, 0)
+    frame = parse(data, 0, at=at)
     if frame is None:
         head = data if len(data) >= HEADER_BYTES else disk.read(name, at, HEADER_BYTES)
         length = claimed(head)
-        frame = parse(disk.read(name, at, length), 0) if length > len(data) else None
-    return None if frame is None else _shift(frame, at)
+        frame = parse(disk.read(name, at, length), 0, at=at) if length > len(data) else None
+    return frame
 
 
 def _resume(disk: Disk, name: str, start: int) -> int | None:
@@ -246,10 +252,6 @@ def _resume(disk: Disk, name: str, start: int) -> int | None:
         # A marker may lie across the end.
         start += len(data) - len(MAGIC) + 1
     return None
-
-
-def _shift(frame: RawFrame, by: int) -> RawFrame:
-    return msgspec.structs.replace(frame, start=frame.start + by, end=frame.end + by)
 
 
 def header_of(disk: Disk, name: str) -> segment.SegmentHeader | None:

@@ -123,8 +123,8 @@ def test_a_failure_is_not_remembered() -> None:
     """A recogniser that failed once may be mended by a restart of what it asks."""
     answers: list[Sequence[Found] | None] = [None, []]
     searched = Searched()
-    assert searched.search(LONG, lambda _: answers.pop(0)) is None
-    assert searched.search(LONG, lambda _: answers.pop(0)) == []
+    assert searched.search(LONG, lambda *_: answers.pop(0), Numbers()) is None
+    assert searched.search(LONG, lambda *_: answers.pop(0), Numbers()) == []
     assert answers == []
 
 
@@ -132,11 +132,11 @@ def test_what_was_searched_longest_ago_is_forgotten() -> None:
     """Memory is bounded whatever people write."""
     asked: list[str] = []
 
-    def find(text: str) -> list[Found]:
+    def find(text: str, _numbers: Numbers) -> list[Found]:
         asked.append(text[:1])
         return []
 
     searched = Searched(capacity=4)
     for letter in "abacab":
-        searched.search(letter + LONG, find)
+        searched.search(letter + LONG, find, Numbers())
     assert asked == ["a", "b", "c", "b"]
