@@ -122,9 +122,7 @@ def test_votes_find_their_completion_and_the_gap_is_exact(
     life = asyncio.run(lived([(votes, 20_000, reply) for votes, _, reply in steps]))
     translator = a_translator()
 
-    events = [
-        event for one in life.spool.read(after=-1) for event in translator.events(one)
-    ] + translator.left_by_the_dead("")
+    events = translator.events(life.spool.read(after=-1)) + translator.left_by_the_dead("")
 
     completions = {one.completion_id: one for one in events if isinstance(one, CompletionServed)}
     gaps = [one for one in events if isinstance(one, CaptureGap)]
