@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.faults.sidecars import Sidecar, ready_again, sidecar
-from benchmarks.faults.soak import away, spool_mib
+from benchmarks.faults.soak import away, shown, spool_mib
 from benchmarks.proxy.cost import own_mib, tree
 from benchmarks.proxy.load import WORDS, Requests, Tally, at_rate
 from benchmarks.proxy.targets import stub
@@ -38,6 +38,8 @@ class Slice:
     log: str
     seconds: int
     asked: int
+    left_out: int
+    shed: int
     spool_mib: float
     sidecar_mib: float
     child_mib: float
@@ -90,6 +92,8 @@ class Watch:
                 log=log,
                 seconds=round(seconds),
                 asked=self._requests.asked,
+                left_out=shown(self._one.admin_port, "feedbackloop_bodies_left_out_total"),
+                shed=shown(self._one.admin_port, "feedbackloop_records_total", 'result="shed"'),
                 spool_mib=spool_mib(self._one.home),
                 sidecar_mib=round(parent, 1),
                 child_mib=round(child, 1),
@@ -145,8 +149,9 @@ def main() -> int:
     parser.add_argument("--growth-mib", type=float, default=24.0, help="once all is full")
     parser.add_argument("--json", type=Path, help="write the rows to this file, too")
     given = parser.parse_args()
-    print(_row(["log", "seconds", "asked", "spool MiB", "sidecar MiB", "child MiB"]))
-    print(_row(["---"] * 6), flush=True)
+    columns = ["log", "seconds", "asked", "bodies left out", "records shed", "spool MiB"]
+    print(_row([*columns, "sidecar MiB", "child MiB"]))
+    print(_row(["---"] * 8), flush=True)
     watch = run(given.seconds, given.per_second, _WIDE if given.wide else WORDS)
     problems = broken(watch, most_mib=given.rss_mib, growth_mib=given.growth_mib)
     print(f"\n{watch.tally.good:,} answers, {watch.tally.bad} failed")

@@ -83,7 +83,7 @@ async def watch(one: Sidecar, clients: Clients, phase: str, seconds: float) -> l
                     p50_ms=round(taken[len(taken) // 2] * 1e3, 1),
                     p99_ms=round(taken[int(len(taken) * 0.99)] * 1e3, 1),
                     votes_503=seen.refused - refused_before,
-                    shed=_shed(one.admin_port),
+                    shed=shown(one.admin_port, "feedbackloop_spool_troubles_total", 'what="shed"'),
                     spool_mib=spool_mib(one.home),
                     rss_mib=round(resident_mib(one.pid), 1),
                 )
@@ -117,12 +117,13 @@ def soak(minutes: float, per_second: int, *, most_mib: float) -> tuple[list[Slic
     return slices, broken, audit
 
 
-def _shed(admin_port: int) -> int:
+def shown(admin_port: int, counter: str, label: str = "") -> int:
+    """Return what a sidecar has counted, over all series that have a label."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://127.0.0.1:{admin_port}/metrics", timeout=10) as reply:
         lines = reply.read().decode().splitlines()
-    shed = [line for line in lines if line.startswith("feedbackloop_spool_troubles_total{")]
-    return sum(int(float(line.split()[-1])) for line in shed if 'what="shed"' in line)
+    series = [line for line in lines if line.startswith(f"{counter}{{")]
+    return sum(int(float(line.split()[-1])) for line in series if label in line)
 
 
 def spool_mib(home: Path) -> float:
