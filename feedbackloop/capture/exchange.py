@@ -54,11 +54,7 @@ def completion_served(
         MalformedEvent: If the request's body is no JSON object.
     """
     body, said = _body(opened), _said(opened, closed)
-    if opened.left_out is None:
-        messages = prompt(body, endpoint=opened.endpoint)
-        hashes = chain(messages, key=keys.chain, start=_start(body, keys.chain))
-    else:
-        messages, hashes = ({"role": "user", "content": _NOT_KEPT},), ()
+    messages, hashes = _asked(opened, body, keys.chain)
     unkept = _unkept(opened, closed, keys.chain)
     accepted_at = moment(opened.accepted_ns)
     served = closed or opened
@@ -129,6 +125,16 @@ def _body(opened: Opened) -> JsonObject:
         return _object.decode(opened.body)
     except UNREADABLE as error:
         raise MalformedEvent(f"request of {opened.completion_id}: {error}") from error
+
+
+def _asked(
+    opened: Opened, body: JsonObject, key: bytes
+) -> tuple[tuple[JsonObject, ...], tuple[ChainHash, ...]]:
+    """Return the messages and their hashes; of what was not kept nobody knows a hash."""
+    if opened.left_out is not None:
+        return ({"role": "user", "content": _NOT_KEPT},), ()
+    messages = prompt(body, endpoint=opened.endpoint)
+    return messages, chain(messages, key=key, start=_start(body, key))
 
 
 def _streamed(opened: Opened, closed: Closed | None, body: JsonObject) -> bool:
