@@ -19,7 +19,7 @@ UNTRAINED = ("SECRET", "URL_CREDENTIALS", MEDIA, TOKENS, WITHHELD)
 """Kinds that no model should learn to say: what stood there was a secret, or was never searched."""
 
 _SEPARATORS = str.maketrans("", "", " .-/()\u00a0")
-_NUMBERED = regex(r"(?<=[A-Z0-9])_\d{1,9}\]")
+_NUMBERED = regex(r"_(?<=[A-Z0-9]_)\d{1,9}\]")
 
 
 def unnumbered(text: str) -> str:

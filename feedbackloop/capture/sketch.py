@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from re import compile as regex
 from sys import getsizeof
@@ -190,12 +191,20 @@ def _tail(messages: Sequence[JsonObject], instructions: str) -> str:
     if len(messages) > 2 and messages[-2].get("role") == "assistant":  # noqa: PLR2004  # a turn
         turn, answer = (_loosely(normalised(one.get("content"))) for one in messages[-3:-1])
         return _hash(turn, answer)
+    return _beginning(instructions)
+
+
+@lru_cache(maxsize=256)
+def _beginning(instructions: str) -> str:
+    """Name the place of a first turn: most traffic is under a few instructions."""
     return _hash("", instructions)
 
 
 def _reply_tails(turn: str, texts: Sequence[str]) -> tuple[str, ...]:
+    if not texts:
+        return ()
     loosely = _loosely(turn)
-    return tuple(_hash(loosely, _loosely(text)) for text in texts)
+    return tuple([_hash(loosely, _loosely(text)) for text in texts])
 
 
 def _loosely(text: str) -> bytes:
@@ -245,12 +254,15 @@ def _is_probe(parameters: JsonObject) -> bool:
 
 
 def _hash(*texts: str | bytes) -> str:
-    total = blake2b(digest_size=16)
+    sized = b""
     for text in texts:
         encoded = text if isinstance(text, bytes) else _encoded(text)
-        total.update(len(encoded).to_bytes(8, "big") + encoded)
-    return total.hexdigest()
+        sized += len(encoded).to_bytes(8, "big") + encoded
+    return blake2b(sized, digest_size=16).hexdigest()
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a pair
+        return text.encode("utf-8", "surrogatepass")
