@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 
 from feedbackloop.capture.chain import chain, extend, normalised
-from feedbackloop.capture.forms import Forms
 from feedbackloop.capture.identity import event_id
 from feedbackloop.capture.retries import Implied
-from feedbackloop.capture.subject import kept, words
+from feedbackloop.capture.subject import words
 from feedbackloop.events import (
     BASE,
     Alias,
@@ -101,15 +100,6 @@ def continuation(first: Half, second: Half) -> Half | None:
     if len(said) != 1 or len(again) != 1 or _text(said[0]) == _text(again[0]):
         return None
     return msgspec.structs.replace(second, messages=[*_answered(first), *again])
-
-
-def keeps_its_words(first: Half, second: Half) -> bool:
-    """Say whether the second turn holds most words of the first, in the same order."""
-    before, after = (
-        words(_text(half.messages[-1])) if half.messages else () for half in (first, second)
-    )
-    same = kept(before, Forms(before).named(after)) * len(before)
-    return same >= _SAME_WORDS * min(len(before), len(after))
 
 
 def _talk(first: Half, messages: list[JsonObject]) -> list[JsonObject]:

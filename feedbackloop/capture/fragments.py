@@ -21,7 +21,6 @@ from feedbackloop.capture.dialogues import (
     completed,
     completions,
     continuation,
-    keeps_its_words,
 )
 from feedbackloop.capture.reactions import THANKS
 from feedbackloop.capture.retries import (
@@ -188,9 +187,7 @@ def _read(fragment: Fragment, rules: Rules, known: Vocabulary) -> Implication | 
     further = _judge(first, longer, rules, known) if longer is not None else None
     if found is None or further is None:
         return found
-    anew = further.kind is RetryKind.REPHRASE and not keeps_its_words(first, second)
-    says_so = further.kind is RetryKind.CORRECTION or further.implied is Implied.ACCEPTED
-    return further if says_so or anew or found.kind is None else found
+    return further if found.kind is None else found
 
 
 def _judge(first: Half, second: Half, rules: Rules, known: Vocabulary) -> Implication | None:

@@ -4,39 +4,19 @@ Whether it may be read at all, ``retries.py`` has decided before.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from functools import cached_property
 
 import msgspec
 
 from feedbackloop.capture import contrary, markers
-from feedbackloop.capture.markers import Turn
-from feedbackloop.capture.material import aligned, is_other_material
-from feedbackloop.capture.rewording import LONG, is_reworded
-from feedbackloop.capture.similarity import is_similar, similarity
-from feedbackloop.capture.sketch import Sketch
-from feedbackloop.capture.subject import (
-    Shared,
-    Subject,
-    asks_for_more_of_it,
-    asks_otherwise,
-    asks_yes_or_no,
-    is_other_subject,
-    kept,
-    shared,
-    subject,
-)
-from feedbackloop.capture.tongues import tongues
-from feedbackloop.capture.words import Vocabulary
-from feedbackloop.events import Outcome, RetryKind
+from feedbackloop.capture.pair import Pair
+from feedbackloop.capture.rewording import LIKELY, SURE, is_second_try, new_wish
+from feedbackloop.capture.subject import is_other_subject, kept
+from feedbackloop.events import RetryKind
 
-_ONE_WORD = 0.8  # of the content that two turns share if they share but one word
-_ANY_WORDS = 2
 _KEPT = 0.8  # of a turn's words in the same order, at which another is that turn edited
 _KEPT_WORDS = 3
 _SHORT_WISH = 6  # words that leave open what is wanted
 _STATEMENT_WORDS = 25  # a longer turn is a brief of its own
-_CONTEXT = 200  # characters of prompt and answer that tell the language
 
 THANKS = "thanks"
 
@@ -53,115 +33,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     rephrase_similarity: float
     edit_similarity: float
     max_gap_seconds: float
-
-
-class Pair:
-    """Two turns side by side, taken apart as far as that is asked for.
-
-    Args:
-        first: The earlier completion.
-        second: The later one.
-        vocabulary: The languages that are known.
-        idf: Weight of each word in comparisons.
-    """
-
-    def __init__(
-        self, first: Sketch, second: Sketch, vocabulary: Vocabulary, *, idf: Mapping[str, float]
-    ) -> None:
-        self.first = first
-        self.second = second
-        self.gap_seconds = (second.accepted_at - first.ended_at).total_seconds()
-        context = f"{first.said[:_CONTEXT]} {first.answered[:_CONTEXT]}"
-        self.tongues = tongues(second.said, context, vocabulary)
-        self._idf = idf
-
-    @cached_property
-    def turn(self) -> Turn:
-        """The second turn, clause by clause."""
-        return markers.turn(self.second.said, self.tongues, asked=self.first.said)
-
-    @cached_property
-    def turn_before(self) -> Turn:
-        """The first turn, clause by clause."""
-        return markers.turn(self.first.said, self.tongues)
-
-    @cached_property
-    def answer(self) -> Subject:
-        """What the answer's beginning is about."""
-        return subject(self.first.answered, self.tongues)
-
-    @cached_property
-    def is_game(self) -> bool:
-        """Whether the conversation is a game, a quiz or a play, in which a no is a move."""
-        answer = markers.turn(self.first.answered, self.tongues)
-        return markers.plays(self.turn_before) or markers.plays(answer)
-
-    @cached_property
-    def is_other_material(self) -> bool:
-        """Whether the two are one instruction over two materials."""
-        first, second = self.first, self.second
-        if first.turn == second.turn:
-            return False
-        if first.said != second.said:
-            return is_other_material(first.said, second.said)
-        # If their ends are alike too, they differ where nothing is kept: in a picture, mostly.
-        return first.said_last == second.said_last or is_other_material(
-            *aligned(first.said_last, second.said_last)
-        )
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether the person stopped the answer."""
-        return self.first.outcome is Outcome.CLIENT_GONE
-
-    @cached_property
-    def constrains(self) -> bool:
-        """Whether the second turn sets a condition on form."""
-        return markers.constrains(self.turn)
-
-    @cached_property
-    def before(self) -> Subject:
-        """What the first turn is about."""
-        return subject(self.first.said, self.tongues)
-
-    @cached_property
-    def after(self) -> Subject:
-        """What the second turn is about."""
-        return subject(self.second.said, self.tongues)
-
-    @cached_property
-    def shared(self) -> Shared:
-        """How far the two share their words."""
-        return shared(self.before, self.after, idf=self._idf)
-
-    @cached_property
-    def likeness(self) -> float:
-        """How alike the two turns are, by letters or by what they are about, in [0, 1]."""
-        if self._plainly is not None:
-            return self._plainly
-        written = similarity(self.first.said, self.second.said, idf=self._idf)
-        return max(self.shared.content, written)
-
-    def is_alike(self, least: float) -> bool:
-        """Say whether ``likeness`` is ``least`` or more, at less cost."""
-        if self._plainly is not None:
-            return self._plainly >= least
-        return self.shared.content >= least or self.is_written_alike(least, idf=self._idf)
-
-    def is_written_alike(self, least: float, *, idf: Mapping[str, float]) -> bool:
-        """Say whether the two turns are alike by their letters."""
-        return is_similar(self.first.said, self.second.said, least=least, idf=idf)
-
-    @cached_property
-    def _plainly(self) -> float | None:
-        """How alike the two are where that is plain to see."""
-        if self.first.turn == self.second.turn:
-            return 1.0
-        if self.shared.matched == 0 and self.before.content:
-            return 0.0  # what they share is grammar
-        if 0 < self.shared.matched < _ANY_WORDS and self.shared.content < _ONE_WORD:
-            return 0.0
-        return None
 
 
 class Reaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,11 +68,14 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
     # A first turn has nothing before it that shows it is the same conversation: then time has to.
     if not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds:
         return _nothing("new_request")
-    if not _is_edited(two, limits.edit_similarity):
+    apart = not two.first.is_reply and two.first.conversation != two.second.conversation
+    least = SURE if apart else LIKELY
+    anew = is_second_try(two, similarity=limits.edit_similarity, least=least)
+    if not anew and not _is_edited(two, limits.edit_similarity):
         return _nothing("new_request")
     if markers.asks_for_more(two.turn):
         return _nothing("variety")
-    strictly = not two.first.is_reply and two.first.conversation != two.second.conversation
+    strictly = apart and not anew
     if two.is_other_material or is_other_subject(two.before, two.after, strictly=strictly):
         return _nothing("other_subject")
     return _rejected(RetryKind.EDIT, two)
@@ -209,7 +83,7 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
 
 def _is_edited(two: Pair, least: float) -> bool:
     """Say whether a turn is the one before, changed."""
-    return (
+    return not two.is_apart and (
         max(_grown(two), _kept(two)) >= least
         or two.is_alike(least)
         # What it is about was but added to.
@@ -248,65 +122,14 @@ def _in_words(two: Pair, limits: Limits) -> Reaction | None:
 
 
 def _asked_in_other_words(two: Pair, limits: Limits) -> Reaction:
-    reason: str | None = "new_request"
-    if two.gap_seconds > limits.max_gap_seconds:
-        pass
-    elif two.is_alike(limits.rephrase_similarity):
-        reason = _new_wish(two)
-    elif _reworded(two):
-        reason = None
-    if two.is_stopped or reason is None:
+    least = limits.rephrase_similarity
+    soon = two.gap_seconds <= limits.max_gap_seconds
+    if two.is_stopped or (soon and is_second_try(two, similarity=least)):
         return _rejected(RetryKind.REPHRASE, two)
+    reason = (new_wish(two) if soon and two.is_alike(least) else None) or "new_request"
     if reason == "new_request" and two.constrains:
         reason = "constraint"
     return _nothing(reason)
-
-
-def _new_wish(two: Pair) -> str | None:
-    """Say why similar words are a wish of their own and no second try, if they are."""
-    if two.is_other_material:
-        return "other_subject"
-    if two.before.words == two.after.words and two.likeness == 1:
-        return None
-    if is_other_subject(two.before, two.after):
-        return "other_subject"
-    if _asks_further(two):
-        return "new_request"
-    if two.constrains and not _constrained(two):
-        return "constraint"
-    return None
-
-
-def _reworded(two: Pair) -> bool:
-    """Say whether a turn asks the same in other words throughout."""
-    if max(len(two.before.words), len(two.after.words)) > LONG or two.first.asks:
-        return False
-    if markers.follows(two.turn) or two.constrains:
-        return False
-    if two.is_other_material or is_other_subject(two.before, two.after):
-        return False
-    return is_reworded(
-        two.turn_before,
-        two.turn,
-        subjects=(two.before, two.after),
-        common=two.shared,
-        answer=two.answer,
-    )
-
-
-def _asks_further(two: Pair) -> bool:
-    """Say whether a turn asks something else about the same subject."""
-    before, after = two.first.said, two.second.said
-    return (
-        markers.follows(two.turn)
-        or asks_for_more_of_it(two.after, two.shared)
-        or asks_otherwise(before, after, two.tongues)
-        or asks_yes_or_no(before, after, two.tongues)
-    )
-
-
-def _constrained(two: Pair) -> bool:
-    return markers.constrains(two.turn_before)
 
 
 def _objects(two: Pair, *, denies: bool) -> bool:
@@ -319,9 +142,9 @@ def _objects(two: Pair, *, denies: bool) -> bool:
 def _contradicts(two: Pair, limits: Limits) -> bool:
     """Say whether a statement speaks against the answer, in words of prompt or answer."""
     turn = two.turn
-    if len(two.after.words) > _STATEMENT_WORDS or markers.has_question(turn):
+    if two.constrains or len(two.second.said.split()) > _STATEMENT_WORDS:
         return False
-    if two.constrains:
+    if len(two.after.words) > _STATEMENT_WORDS or markers.has_question(turn):
         return False
 
     def asked(word: str) -> bool:

@@ -11,10 +11,10 @@ from enum import StrEnum
 import msgspec
 
 from feedbackloop.capture.identity import event_id, retry_event_id
+from feedbackloop.capture.pair import Pair
 from feedbackloop.capture.reactions import (
     THANKS,
     Limits,
-    Pair,
     Reaction,
     continued,
     repeated,

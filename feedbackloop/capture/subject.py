@@ -43,7 +43,7 @@ _MANY_WORDS = 3
 _NEARLY_ALL = 0.8
 _LIKE_GRAMMAR = 0.6  # likeness of the words of grammar at which two turns are one template
 
-_ASKED = (Marker.WHO, Marker.WHEN, Marker.WHERE, Marker.WHY, Marker.AMOUNT)
+ASKED = (Marker.WHO, Marker.WHEN, Marker.WHERE, Marker.WHY, Marker.AMOUNT)
 """The facts that a turn may ask for."""
 
 
@@ -177,7 +177,7 @@ def asks_otherwise(one: str, other: str, tongues: Sequence[Language]) -> bool:
     """Say whether a turn asks for a fact that the one before did not: when instead of who."""
     before, after = folded(one[:_READ]), folded(other[:_READ])
     return any(
-        _holds(after, marker, tongues) and not _holds(before, marker, tongues) for marker in _ASKED
+        _holds(after, marker, tongues) and not _holds(before, marker, tongues) for marker in ASKED
     )
 
 
@@ -204,11 +204,6 @@ def asks_yes_or_no(one: str, other: str, tongues: Sequence[Language]) -> bool:
     return any(
         _is_closed(after, language) and not _is_closed(before, language) for language in tongues
     )
-
-
-def is_quoting(said: str) -> bool:
-    """Say whether a turn holds a quote: what it is about is then the quote."""
-    return _QUOTED.search(folded(said[:_READ])) is not None
 
 
 def grammar_likeness(one: Subject, other: Subject) -> float:

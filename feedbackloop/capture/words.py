@@ -96,6 +96,9 @@ class Marker(StrEnum):
     AMOUNT = "amount"
     """Asks for a number, a price, a duration."""
 
+    HOW = "how"
+    """Asks for a way to do something."""
+
 
 WORD_LISTS: Final = ("function", "ask", "asks", "open", "negation", "pronouns", "self", "copula")
 """Lists of single words, each one text: of grammar, of asking, of questions, of open questions,

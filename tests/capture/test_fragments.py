@@ -126,7 +126,7 @@ ANSWER = "You buy one at the shop."
         ("That's wrong.", Implied.REJECTED, "correction"),
         ("Thanks!", Implied.ACCEPTED, "thanks"),
         ("How do I make a pizza at home without an oven?", Implied.REJECTED, "edit"),
-        ("What should I do to make pizza at home?", Implied.REJECTED, "rephrase"),
+        ("What should I do to make pizza at home?", Implied.REJECTED, "edit"),
         ("How do I make a pizza at home?", Implied.REJECTED, "regenerate"),
         ("Another one", Implied.NONE, "variety"),
         ("Explain the tides", Implied.NONE, "new_request"),

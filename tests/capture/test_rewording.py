@@ -2,7 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedbackloop.capture.pair import Pair
 from feedbackloop.capture.retries import Implied, judge
+from feedbackloop.capture.rewording import BIAS, WEIGHTS, is_second_try, signs, weight
+from feedbackloop.capture.similarity import is_similar
+from feedbackloop.capture.words import known_words
 from feedbackloop.events import RetryKind
 from tests.capture.talks import sketched, talk
 
@@ -16,16 +20,23 @@ def kind(first: str, answer: str, second: str) -> RetryKind | None:
     return found.kind
 
 
+def pair(first: str, answer: str, second: str) -> Pair:
+    """The two turns, the second half a minute after the answer."""
+    before = sketched("c1", talk(first), answer)
+    after = sketched("c2", talk(first, answer, second), at=30)
+    return Pair(before, after, known_words(), idf={})
+
+
 ANEW = [
     (
-        "how do i get rid of the blank page in word",
-        "You can add a blank page through Insert.",
-        "delete the empty page at the end of my word doc, how",
+        "how old do you have to be to rent a car in spain",
+        "To rent a car in Spain you need a valid driving licence.",
+        "minimum age for car rental in spain?",
     ),
     (
-        "quand partent les trains pour lyon le dimanche",
-        "Lyon est la troisième ville de France.",
-        "horaires sncf paris-lyon dimanche svp",
+        "cuanto gana un enfermero",
+        "Un enfermero cuida a los pacientes y administra medicamentos.",
+        "cuánto es el sueldo mensual de un enfermero en españa más o menos",
     ),
     (
         "warum startet mein raspberry nicht",
@@ -33,9 +44,14 @@ ANEW = [
         "raspi bootet nicht, nur rote led an, woran kann das liegen",
     ),
     (
-        "エクセルで重複を削除する方法は?",
-        "エクセルは表計算ソフトです。",
-        "エクセルの重複データを消すにはどうすればいいですか?",
+        "wanneer gaat de klok terug",
+        "De klok wordt twee keer per jaar verzet.",
+        "op welke datum gaat de klok dit jaar terug naar wintertijd?",
+    ),
+    (
+        "怎么把pdf转成word",
+        "PDF是一种由Adobe公司开发的文件格式。",
+        "用什么方法可以把pdf文件转换成可以编辑的word",
     ),
 ]
 
@@ -70,11 +86,6 @@ NEW = {
         "The Greenway.",
         "which hotels by lake como allow dogs",
     ),
-    "no longer a time": (
-        "how long do i boil eggs for a salad",
-        "Eight minutes.",
-        "peel boiled eggs with a spoon without breaking the white",
-    ),
     "one word only": ("best beer in munich", "Augustiner.", "hotels near munich airport"),
     "the same frame": (
         "how many calories are in a small banana",
@@ -106,6 +117,39 @@ def test_the_question_in_other_words_throughout_is_a_rephrasing(
 def test_a_question_that_brings_something_of_its_own_is_new(what: str) -> None:
     """Most follow-up questions name the subject again; what they add tells them apart."""
     assert kind(*NEW[what]) is None
+
+
+@given(st.sampled_from([*ANEW, *NEW.values()]), st.floats(-9, 9), st.floats(-9, 9))
+def test_a_higher_limit_never_finds_more(
+    turns: tuple[str, str, str], one: float, other: float
+) -> None:
+    """Where nothing shows that two turns belong together the limit is higher, to be surer."""
+    loose, strict = sorted((one, other))
+    two = pair(*turns)
+
+    if is_second_try(two, similarity=0.6, least=strict):
+        assert is_second_try(two, similarity=0.6, least=loose)
+
+
+@pytest.mark.parametrize("turns", [*ANEW, *NEW.values()])
+def test_every_sign_has_a_weight(turns: tuple[str, str, str]) -> None:
+    """What is looked for and not weighed costs time and says nothing; the sum can be read off."""
+    found = signs(pair(*turns), similarity=0.6)
+
+    assert found.keys() in (WEIGHTS.keys(), set())
+    assert weight(found) == pytest.approx(
+        BIAS + sum(WEIGHTS[name] * value for name, value in found.items())
+    )
+
+
+def test_two_long_turns_are_not_alike_for_being_in_one_language() -> None:
+    """The letters of any two long texts are alike; at that, briefs of a day were retries."""
+    words = [f"{one}{other}ing" for one in "bcdfghlmnprst" for other in "aeiou"]
+    first, second = " ".join(words[:40]), " ".join([*words[30:], *words[30:35]])
+
+    assert is_similar(first, second, least=0.6)
+    assert kind(first, "Yes.", second) is None
+    assert kind(first, "Yes.", " ".join([*words[:38], "please"])) is RetryKind.REPHRASE
 
 
 @given(
