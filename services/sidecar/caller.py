@@ -75,16 +75,25 @@ class Identities:
         self._random = random or _Pool().take
 
     def identify(self, tenant: TenantId, headers: Mapping[str, str], asked: Asked) -> Who:
-        """Name the person and the conversation of a request."""
+        """Name the person and the conversation of a request.
+
+        Raises:
+            RequestError: 400 if its beginning is nested too deeply to be hashed.
+        """
         keys = self._keys(tenant)
         named = headers.get(USER_HEADER) or asked.user
         user = identity.pseudonym(keys, named) if named else None
-        conversation = identity.conversation(
-            keys,
-            named=headers.get(CONVERSATION_HEADER) or None,
-            user=user,
-            messages=asked.opening,
-        )
+        try:
+            conversation = identity.conversation(
+                keys,
+                named=headers.get(CONVERSATION_HEADER) or None,
+                user=user,
+                messages=asked.opening,
+            )
+        except RecursionError as error:
+            raise RequestError(
+                "the body is nested too deeply", status=400, code="invalid_json"
+            ) from error
         return Who(tenant=tenant, conversation=conversation, user=user, choices=asked.choices)
 
     def issue(

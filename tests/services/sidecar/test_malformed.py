@@ -64,6 +64,28 @@ async def test_a_bad_request_that_would_be_passed_on_names_its_field(
     assert error["message"].startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/chat/completions", b'"messages":[{"role":"user","content":%b}]'),
+        ("/v1/completions", b'"prompt":%b'),
+        ("/v1/responses", b'"input":[%b]'),
+    ],
+)
+async def test_however_deep_a_request_is_nested_we_do_not_fail(
+    world: World, path: str, field: bytes
+) -> None:
+    """What one step can still read, the next may not: each has a stack of its own height."""
+    statuses = set()
+    for depth in range(840, 1_000, 2):
+        deep = b"[" * depth + b"]" * depth
+        body = b'{"model":"assistant",%b}' % (field % deep)
+        statuses.add((await world.client.post(path, content=body, headers=JSON)).status_code)
+
+    assert statuses <= {200, 400, 422}, statuses
+    assert 400 in statuses
+
+
 async def test_a_word_that_is_none_of_a_few_is_told_which(world: World) -> None:
     """A client that guessed "good" has to learn what we say for it."""
     body = {"completion_id": "chatcmpl-x", "thumb": "good"}
