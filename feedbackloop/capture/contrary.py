@@ -37,10 +37,11 @@ def contradicts(one: Turn, named: Callable[[str], bool]) -> bool:
     if any(head in language.ask for language in spaced):
         return False
     points = any(head in language.pronouns for language in spaced)
-    states = not spaced or named(head) or any(head in language.function for language in spaced)
     if points or (clause.adverse and not follows(one)):
         return True
-    return states and _denied(clause.text, one.tongues) > 0
+    if _denied(clause.text, one.tongues) <= 0:
+        return False
+    return not spaced or any(head in language.function for language in spaced) or named(head)
 
 
 def corrects(one: Turn, answered: Callable[[str], bool]) -> bool:

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from feedbackloop.capture import markers
 from feedbackloop.capture.folding import folded
+from feedbackloop.capture.forms import is_part
 from feedbackloop.capture.markers import Turn
 from feedbackloop.capture.material import aligned, is_other_material
 from feedbackloop.capture.similarity import is_similar, similarity
@@ -101,6 +102,18 @@ class Pair:
     def shared(self) -> Shared:
         """How far the two share their words."""
         return shared(self.before, self.after, idf=self._idf)
+
+    @cached_property
+    def parts(self) -> tuple[list[str], list[str], int]:
+        """What is gone, what is new and how much stayed, parts of one word counted as it."""
+        left, gone = list(self.shared.new), []
+        for word in self.shared.gone:
+            twin = next((place for place, known in enumerate(left) if is_part(word, known)), None)
+            if twin is None:
+                gone.append(word)
+            else:
+                left.pop(twin)
+        return gone, left, self.shared.matched + len(self.shared.gone) - len(gone)
 
     @cached_property
     def is_long(self) -> bool:

@@ -158,12 +158,13 @@ def _contradicts(two: Pair, limits: Limits) -> bool:
 
     if two.first.asks:
         return contrary.denies_what_was_asked(turn, asked=asked, answered=answered)
-    return any(named(word) for word in two.after.content) and (
+    speaks_against = (
         # "The same, not that" is a contrast too, and a rephrasing.
         (contrary.contrasts(turn) and not two.is_alike(limits.rephrase_similarity))
         or contrary.contradicts(turn, named)
         or contrary.corrects(turn, answered)
     )
+    return speaks_against and any(named(word) for word in two.after.content)
 
 
 def _grown(two: Pair) -> float:

@@ -15,12 +15,10 @@ from re import compile as regex
 
 from feedbackloop.capture import markers
 from feedbackloop.capture.folding import folded
-from feedbackloop.capture.forms import is_part
 from feedbackloop.capture.markers import Clause, Turn
 from feedbackloop.capture.pair import Pair
 from feedbackloop.capture.subject import (
     ASKED,
-    Shared,
     Subject,
     asks_for_more_of_it,
     asks_otherwise,
@@ -82,7 +80,11 @@ def is_second_try(two: Pair, *, similarity: float, least: float = LIKELY) -> boo
         return two.is_alike(similarity) and new_wish(two) is None
     if _refines(two):
         return False
-    return weight(signs(two, similarity=similarity)) >= least
+    # What speaks against it costs more to find out, and is mostly not needed.
+    found = _speaking_for(two, similarity)
+    if weight(found) < least:
+        return False
+    return weight({**found, **_speaking_against(two)}) >= least
 
 
 def _refines(two: Pair) -> bool:
@@ -120,35 +122,44 @@ def signs(two: Pair, *, similarity: float) -> dict[str, float]:
     brief                   it has at most three words
     ======================  =====================================================================
     """
+    found = _speaking_for(two, similarity)
+    return {**found, **_speaking_against(two)} if found else {}
+
+
+def _speaking_for(two: Pair, similarity: float) -> dict[str, float]:
     one, other = two.before, two.after
-    gone, new, matched = _parts(two.shared)
+    gone, new, matched = two.parts
     if matched == 0:
         return {}
     spaced = two.tongues[0].spaced
     growth = log((len(two.second.said) + 1) / (len(two.first.said) + 1))
-    asked, still = (_facts(one.said, two.tongues) for one in (two.first, two.second))
-    alike = two.is_alike(similarity) and new_wish(two) is None
     return {
         "kept": matched / len(one.content),
         "kept_all": float(not gone and len(one.content) > 1),
         "kept_two": float(
             matched - _names(one, other) >= _ENOUGH if spaced else matched >= _ENOUGH_CHARACTERS
         ),
-        "alike": float(alike),
+        "alike": float(two.is_alike(similarity) and new_wish(two) is None),
         "new_words": min(1.0, len(new) / _MANY_NEW),
         "longer": max(-_TIMES_LONGER, min(_TIMES_LONGER, growth)),
-        "defined": float(_is_defined(two, asked)),
-        "not_told": float(bool(asked & still & _NUMBERS) and not _DIGIT.search(two.first.answered)),
+        "defined": float(_is_defined(two)),
+        "not_told": float(_is_not_told(two)),
+    }
+
+
+def _speaking_against(two: Pair) -> dict[str, float]:
+    other = two.after
+    spaced = two.tongues[0].spaced
+    head = other.content[0] if other.content else ""
+    return {
         "follows": float(markers.follows(two.turn)),
         "other_material": float(two.is_other_material),
         "exchanged": float(two.is_exchanged),
         "other_fact": float(asks_otherwise(two.first.said, two.second.said, two.tongues)),
         "closed": float(_closes(two.turn_before, two.turn)),
-        "from_answer": float(
-            bool(other.content) and other.content[0] in new and other.content[0] in two.answer.forms
-        ),
+        "from_answer": float(head in two.parts[1] and head in two.answer.forms),
         "answers": float(two.first.asks),
-        "keywords": float(not asked),
+        "keywords": float(not _facts(two.first.said, two.tongues)),
         "brief": float(
             len(other.words) <= _BRIEF if spaced else len(two.second.said) <= _BRIEF_CHARACTERS
         ),
@@ -179,18 +190,6 @@ def _asks_further(two: Pair) -> bool:
         or asks_otherwise(before, after, two.tongues)
         or asks_yes_or_no(before, after, two.tongues)
     )
-
-
-def _parts(common: Shared) -> tuple[list[str], list[str], int]:
-    """Return what is gone, what is new and how much stayed, parts of one word counted as it."""
-    left, gone = list(common.new), []
-    for word in common.gone:
-        twin = next((place for place, known in enumerate(left) if is_part(word, known)), None)
-        if twin is None:
-            gone.append(word)
-        else:
-            left.pop(twin)
-    return gone, left, common.matched + len(common.gone) - len(gone)
 
 
 def _names(one: Subject, other: Subject) -> int:
@@ -234,10 +233,18 @@ def _is_closed(clause: Clause, tongues: Sequence[Language]) -> bool:
     )
 
 
-def _is_defined(two: Pair, asked: frozenset[Marker]) -> bool:
+def _is_not_told(two: Pair) -> bool:
+    """Say whether a number or a time is still asked for that the answer did not hold."""
+    if _DIGIT.search(two.first.answered):
+        return False
+    asked, still = (_facts(one.said, two.tongues) for one in (two.first, two.second))
+    return bool(asked & still & _NUMBERS)
+
+
+def _is_defined(two: Pair) -> bool:
     """Say whether an answer says what a thing is, of which more was asked than that."""
     least = _ENOUGH if two.tongues[0].spaced else _THING_CHARACTERS
-    if not asked and len(two.before.content) < least:
+    if len(two.before.content) < least and not _facts(two.first.said, two.tongues):
         return False
     words = two.answer.words[:_BEGINNING]
     return any(
