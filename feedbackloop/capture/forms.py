@@ -61,6 +61,12 @@ def is_part(word: str, other: str) -> bool:
     return any(part[start : start + size] in whole for start in range(shorter - size + 1))
 
 
+@lru_cache(maxsize=4_096)
+def parts(word: str) -> tuple[str, ...]:
+    """Return the shortest runs of letters that a part of a word can be; such words share one."""
+    return tuple(word[n : n + _PART_LETTERS] for n in range(len(word) - _PART_LETTERS + 1))
+
+
 class Forms:
     """Words, in which forms of others are looked up without comparing each with each.
 

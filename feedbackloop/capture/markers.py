@@ -5,6 +5,7 @@ what a clause supposes ("if", "why"), nor a question, unless it is one of doubt.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from re import DOTALL
 from re import compile as regex
 
@@ -38,7 +39,7 @@ _TELLING = (Marker.CORRECTION, Marker.THANKS, Marker.POLITE, Marker.DENIAL)
 Tongues = Sequence[Language]
 
 
-class Clause(msgspec.Struct, frozen=True, kw_only=True):
+class Clause(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A part of a turn, folded, without what says nothing before it.
 
     Attributes:
@@ -53,14 +54,11 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True):
     first: bool
     adverse: bool
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Count its words; where there are no spaces, its characters in pairs."""
-        return (
-            len(self.text.split())
-            if self.text.isascii()
-            else max(len(self.text.split()), len(self.text) // 4)
-        )
+        spaced = len(self.text.split())
+        return spaced if self.text.isascii() else max(spaced, len(self.text) // 4)
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):

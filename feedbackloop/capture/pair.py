@@ -5,7 +5,7 @@ from functools import cached_property
 
 from feedbackloop.capture import markers
 from feedbackloop.capture.folding import folded
-from feedbackloop.capture.forms import is_part
+from feedbackloop.capture.forms import is_part, parts
 from feedbackloop.capture.markers import Turn
 from feedbackloop.capture.material import aligned, is_other_material
 from feedbackloop.capture.similarity import is_similar, similarity
@@ -107,8 +107,10 @@ class Pair:
     def parts(self) -> tuple[list[str], list[str], int]:
         """What is gone, what is new and how much stayed, parts of one word counted as it."""
         left, gone = list(self.shared.new), []
+        runs = {run for word in left for run in parts(word)}
         for word in self.shared.gone:
-            twin = next((place for place, known in enumerate(left) if is_part(word, known)), None)
+            near = left if not runs.isdisjoint(parts(word)) else ()
+            twin = next((place for place, known in enumerate(near) if is_part(word, known)), None)
             if twin is None:
                 gone.append(word)
             else:

@@ -69,14 +69,17 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
     if not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds:
         return _nothing("new_request")
     apart = not two.first.is_reply and two.first.conversation != two.second.conversation
-    least = SURE if apart else LIKELY
-    anew = is_second_try(two, similarity=limits.edit_similarity, least=least)
-    if not anew and not _is_edited(two, limits.edit_similarity):
+    edited = _is_edited(two, limits.edit_similarity)
+    anew = (apart or not edited) and is_second_try(
+        two, similarity=limits.edit_similarity, least=SURE if apart else LIKELY
+    )
+    if not anew and not edited:
         return _nothing("new_request")
     if markers.asks_for_more(two.turn):
         return _nothing("variety")
-    strictly = apart and not anew
-    if two.is_other_material or is_other_subject(two.before, two.after, strictly=strictly):
+    if two.is_other_material or two.is_exchanged:
+        return _nothing("other_subject")
+    if apart and not anew and is_other_subject(two.before, two.after, strictly=True):
         return _nothing("other_subject")
     return _rejected(RetryKind.EDIT, two)
 

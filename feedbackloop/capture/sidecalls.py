@@ -44,7 +44,8 @@ def is_side_call(ends: Iterable[str], tongues: Iterable[Language]) -> bool:
 
 
 def _is_task(text: str) -> bool:
-    return any(word in text and form.search(text) for word, form in _TASKS.items())
+    forms = [form for word, form in _TASKS.items() if word in text]
+    return any(form.search(text) for form in forms)
 
 
 def _wishes(text: str, language: Language) -> bool:
