@@ -78,13 +78,23 @@ def test_each_kind_is_found_where_nothing_was_tuned(report: Report, kind: str) -
     assert (rate.recall or 0) >= AIM[1]
 
 
-def test_a_strangers_dialogues_are_read_as_the_page_says() -> None:
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("blind-a.jsonl", {"rephrase": (0.9, 0.4)}),
+        ("blind-b.jsonl", {"rephrase": (0.9, 0.6), "correction": (0.8, 0.85)}),
+    ],
+)
+def test_a_strangers_dialogues_are_read_as_the_page_says(
+    name: str, least: dict[str, tuple[float, float]]
+) -> None:
     """Nearly all that a stranger says is understood; what is said anew throughout is often not."""
-    kinds = score_fragments(lines("blind-a.jsonl")).kinds
+    kinds = score_fragments(lines(name)).kinds
 
-    assert all((kinds[kind].precision or 0) >= AIM[0] for kind in KINDS)
-    assert all((kinds[kind].recall or 0) >= AIM[1] for kind in KINDS if kind != "rephrase")
-    assert (kinds["rephrase"].recall or 0) >= 0.3
+    for kind in KINDS:
+        precision, recall = least.get(kind, AIM)
+        assert (kinds[kind].precision or 0) >= precision, kind
+        assert (kinds[kind].recall or 0) >= recall, kind
 
 
 def test_a_line_that_cannot_be_read_is_named() -> None:
