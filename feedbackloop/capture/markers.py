@@ -47,12 +47,14 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         asked: Whether its sentence ends with a question mark.
         first: Whether it begins a sentence.
         adverse: Whether it began with a "but".
+        judging: Whether it begins with anything that counts for a judgement.
     """
 
     text: str
     asked: bool
     first: bool
     adverse: bool
+    judging: bool
 
     @cached_property
     def words(self) -> int:
@@ -197,17 +199,20 @@ def has_question(one: Turn) -> bool:
 
 def _objects(clause: Clause, one: Turn) -> bool:
     tongues = one.tongues
-    if _any(clause.text, Marker.POLITE, tongues):
+    if clause.judging and _any(clause.text, Marker.POLITE, tongues):
         return False
-    if _any(clause.text, Marker.DOUBT, tongues):
+    if clause.judging and _any(clause.text, Marker.DOUBT, tongues):
         # "Huh, ..." is surprise; "Huh?" is doubt.
         return clause.words > 1 or len(one.clauses) == 1 or inquires(clause, tongues)
-    if clause.asked or _any(clause.text, Marker.IF, tongues):
+    if clause.asked or (clause.judging and _any(clause.text, Marker.IF, tongues)):
         return False
     if _is_glad(clause, tongues):
         return any(_objects(rest, one) for rest in _after_but(clause, tongues))
-    heads = (_any(text, Marker.CORRECTION, tongues) for text in _after_no(clause.text, tongues))
-    return any(heads) or (not inquires(clause, tongues) and _objection(clause.text, one))
+    if clause.judging and any(
+        _any(text, Marker.CORRECTION, tongues) for text in _after_no(clause.text, tongues)
+    ):
+        return True
+    return not inquires(clause, tongues) and _objection(clause.text, one)
 
 
 def _objection(text: str, one: Turn) -> bool:
@@ -229,17 +234,14 @@ def _plain(text: str) -> str:
 
 
 def _is_glad(clause: Clause, tongues: Tongues) -> bool:
-    if _holds(clause.text, Marker.AHEAD, tongues):
-        return False
-    if _thanks(clause, tongues):
-        return True
     # "How do I say thank you?" is about thanks.
     short = clause.words <= _SHORT and not inquires(clause, tongues)
-    return short and _holds(clause.text, Marker.PRAISE, tongues)
+    glad = _thanks(clause, tongues) or (short and _holds(clause.text, Marker.PRAISE, tongues))
+    return glad and not _holds(clause.text, Marker.AHEAD, tongues)
 
 
 def _thanks(clause: Clause, tongues: Tongues) -> bool:
-    return _any(clause.text, Marker.THANKS, tongues)
+    return clause.judging and _any(clause.text, Marker.THANKS, tongues)
 
 
 def _after_but(clause: Clause, tongues: Tongues) -> Iterator[Clause]:
@@ -248,7 +250,13 @@ def _after_but(clause: Clause, tongues: Tongues) -> Iterator[Clause]:
         found = language.found(clause.text, Marker.BUT)
         if found is not None and found[1] < len(clause.text):
             text = clause.text[found[1] :].strip(_EDGES)
-            yield msgspec.structs.replace(clause, text=text, adverse=True)
+            yield Clause(
+                text=text,
+                asked=clause.asked,
+                first=clause.first,
+                adverse=True,
+                judging=_judges(text, tongues),
+            )
 
 
 def _after_no(text: str, tongues: Tongues) -> Iterator[str]:
@@ -299,10 +307,13 @@ def _clause(text: str, *, asked: bool, first: bool, tongues: Tongues) -> Clause 
     """Skip what says nothing at a clause's beginning; None if nothing is left."""
     text, adverse = text.strip(_EDGES), False
     while text:
-        longest = max(language.heads(text, Marker.FILLERS) for language in tongues)
-        adverse = adverse or any(language.heads(text, Marker.BUT) for language in tongues)
+        judging = _judges(text, tongues)
+        longest = (
+            max(language.heads(text, Marker.FILLERS) for language in tongues) if judging else 0
+        )
+        adverse = adverse or (judging and _any(text, Marker.BUT, tongues))
         if not longest or any(_any(text, marker, tongues) for marker in _TELLING):
-            return Clause(text=text, asked=asked, first=first, adverse=adverse)
+            return Clause(text=text, asked=asked, first=first, adverse=adverse, judging=judging)
         text = text[longest:].lstrip(_EDGES)
     return None
 
@@ -310,6 +321,13 @@ def _clause(text: str, *, asked: bool, first: bool, tongues: Tongues) -> Clause 
 def _any(text: str, marker: Marker, tongues: Tongues) -> bool:
     for language in tongues:  # noqa: SIM110  # asked dozens of times of each turn
         if language.heads(text, marker):
+            return True
+    return False
+
+
+def _judges(text: str, tongues: Tongues) -> bool:
+    for language in tongues:  # noqa: SIM110  # likewise
+        if language.judges(text):
             return True
     return False
 

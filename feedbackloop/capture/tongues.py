@@ -55,8 +55,9 @@ def told(text: str, vocabulary: Vocabulary) -> Counter[str]:
 
 def _nearest(counts: Counter[str]) -> list[str]:
     """Return the languages that cannot be told apart, likeliest first."""
-    best = max(counts.values(), default=0)
-    return [code for code, count in counts.most_common() if count >= _NEAR * best]
+    least = _NEAR * max(counts.values(), default=0)
+    near = [code for code, count in counts.items() if count >= least]
+    return sorted(near, key=counts.__getitem__, reverse=True) if len(near) > 1 else near
 
 
 def _by_script(text: str) -> str | None:

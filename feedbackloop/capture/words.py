@@ -8,7 +8,7 @@ before it is used.
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from re import Pattern
 from re import compile as regex
@@ -100,6 +100,18 @@ class Marker(StrEnum):
     """Asks for a way to do something."""
 
 
+JUDGING: Final = (
+    Marker.POLITE,
+    Marker.DOUBT,
+    Marker.THANKS,
+    Marker.CORRECTION,
+    Marker.DENIAL,
+    Marker.FILLERS,
+    Marker.BUT,
+    Marker.IF,
+)
+"""What a clause may begin with that counts for what a person thinks of an answer. Few do."""
+
 WORD_LISTS: Final = ("function", "ask", "asks", "open", "negation", "pronouns", "self", "copula")
 """Lists of single words, each one text: of grammar, of asking, of questions, of open questions,
 of denying, words that stand for something named before, words for the person who speaks, and
@@ -116,7 +128,27 @@ Table = dict[str, dict[str, Any]]
 """A word table as TOML holds it: by language, by list."""
 
 
-class Language(msgspec.Struct, frozen=True, kw_only=True):
+class Patterns(dict[Marker, Pattern[str]]):
+    """Each marker's pattern, made when it is first looked for: most traffic is in few languages."""
+
+    def __init__(
+        self, lists: Mapping[str, Any], make: Callable[[Iterable[str]], Pattern[str]]
+    ) -> None:
+        super().__init__()
+        self._lists = lists
+        self._make = make
+
+    def __missing__(self, marker: Marker) -> Pattern[str]:
+        made = self._make(self._lists.get(marker, ()))
+        self[marker] = made
+        return made
+
+    def joined(self, markers: Iterable[Marker]) -> Pattern[str]:
+        """Return one pattern of the phrases of several markers."""
+        return self._make([one for marker in markers for one in self._lists.get(marker, ())])
+
+
+class Language(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One language, ready to be matched.
 
     Attributes:
@@ -148,13 +180,21 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     self: frozenset[str]
     copula: frozenset[str]
     titles: tuple[str, ...]
-    patterns: dict[Marker, Pattern[str]]
-    searches: dict[Marker, Pattern[str]]
+    patterns: Patterns
+    searches: Patterns
 
     def heads(self, clause: str, marker: Marker) -> int:
         """Return how long the phrase is that a folded clause begins with, 0 if with none."""
         found = self.patterns[marker].match(clause)
         return found.end() if found is not None else 0
+
+    def judges(self, clause: str) -> bool:
+        """Say whether a folded clause begins with a phrase of any of ``JUDGING``."""
+        return self._judging.match(clause) is not None
+
+    @cached_property
+    def _judging(self) -> Pattern[str]:
+        return self.patterns.joined(JUDGING)
 
     def is_whole(self, clause: str, marker: Marker) -> bool:
         """Say whether a folded clause is one of the phrases and nothing else."""
@@ -171,22 +211,6 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
             return found.span() if found is not None else None
         found = self.searches[marker].search(f" {clause}")
         return (found.start(1) - 1, found.end(1) - 1) if found is not None else None
-
-
-class _Patterns(dict[Marker, Pattern[str]]):
-    """Each marker's pattern, made when it is first looked for: most traffic is in few languages."""
-
-    def __init__(
-        self, lists: Mapping[str, Any], make: Callable[[Iterable[str]], Pattern[str]]
-    ) -> None:
-        super().__init__()
-        self._lists = lists
-        self._make = make
-
-    def __missing__(self, marker: Marker) -> Pattern[str]:
-        made = self._make(self._lists.get(marker, ()))
-        self[marker] = made
-        return made
 
 
 class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
@@ -298,8 +322,8 @@ def _language(code: str, lists: Mapping[str, Any]) -> Language:
         self=words["self"],
         copula=words["copula"],
         titles=tuple(folded(one) for one in lists.get(TITLES, ())),
-        patterns=_Patterns(lists, partial(pattern, spaced=spaced)),
-        searches=_Patterns(lists, search),
+        patterns=Patterns(lists, partial(pattern, spaced=spaced)),
+        searches=Patterns(lists, search),
     )
 
 

@@ -62,6 +62,21 @@ def test_a_search_finds_the_first_place_where_a_phrase_fits(
 
 
 @pytest.mark.parametrize("code", words.built_in())
+def test_no_clause_that_judges_is_passed_over(code: str) -> None:
+    """Most clauses are read no further than to where they do not."""
+    language = words.known_words().languages[code]
+    plain = [
+        phrase
+        for marker in words.JUDGING
+        for phrase in words.built_in()[code].get(marker.value, ())
+        if not set(phrase) & set("[]*#$")
+    ]
+
+    assert [phrase for phrase in plain if not language.judges(folded(phrase))] == []
+    assert not language.judges("qqq")
+
+
+@pytest.mark.parametrize("code", words.built_in())
 def test_every_phrase_without_signs_is_found(code: str) -> None:
     """A phrase that nothing can match would be dead weight in the table."""
     language = words.known_words().languages[code]
