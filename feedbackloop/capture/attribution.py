@@ -89,14 +89,16 @@ class Attribution:
 
     def _candidates(self, second: Sketch) -> Iterator[Sketch]:
         """Yield what the prompt may react to, most certain first, then latest first."""
-        seen = {second.completion_id}
+        seen, who = {second.completion_id}, second.who
         lookups: tuple[_Key, ...] = (
-            ("place", *second.who, second.tail),
+            ("place", *who, second.tail),
             ("chain", second.tenant, second.before),
-            ("reply", *second.who, second.tail),
+            ("reply", *who, second.tail),
         )
         for key in lookups:
-            known = self._recent.get(key) or ()
+            known = self._recent.get(key)
+            if known is None or (len(known) == 1 and known[0] is second):
+                continue
             ended = [one for one in known if one.ended_at <= second.accepted_at]
             for first in sorted(ended, key=lambda one: _certainty(one, second), reverse=True):
                 if first.completion_id not in seen:
@@ -114,16 +116,16 @@ class Attribution:
 
     def _ask(self, one: Sketch) -> None:
         """Note who asked which prompt and how fast, as far as the rules need it."""
-        key = (one.tenant, one.prompt)
+        key, asker = (one.tenant, one.prompt), one.who
         # Tuples: most hold one entry, for which a deque would take ten times the memory.
         known = self._askers.get(key) or ()
-        if all(who != one.who for _, who in known):
-            known = (*known, (one.accepted_at, one.who))[-self._rules.max_askers - 1 :]
+        if all(who != asker for _, who in known):
+            known = (*known, (one.accepted_at, asker))[-self._rules.max_askers - 1 :]
         self._askers.put(key, known, weight=len(known))
-        times = self._pace.get(one.who) or ()
+        times = self._pace.get(asker) or ()
         if one.accepted_at not in times:
             times = (*times, one.accepted_at)[-self._rules.max_per_minute - 1 :]
-        self._pace.put(one.who, times, weight=len(times) + _PERSON_TIMES)
+        self._pace.put(asker, times, weight=len(times) + _PERSON_TIMES)
 
     def _crowd(self, second: Sketch) -> Crowd:
         now = second.accepted_at

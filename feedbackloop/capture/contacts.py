@@ -130,14 +130,21 @@ class PhoneRecogniser(AtDigits):
 
     kinds = frozenset({"PHONE"})
 
-    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
-        yield from self._international(text, places)
+    def at(self, text: str, places: Sequence[int]) -> Iterable[Found]:
+        zeros = [place for place in places if text[place] == "0"]
+        pluses = [place for place in places if text[place - 1 : place] == "+"]
+        if not zeros and not pluses and "(" not in text:
+            return ()
+        return self._each(text, zeros, pluses)
+
+    def _each(self, text: str, zeros: Sequence[int], pluses: Sequence[int]) -> Iterator[Found]:
+        yield from self._international(text, sorted({*zeros, *pluses}))
         if "(" in text:
             for match in _PARENTHESES.finditer(text):
                 if _digits(match.group()) in _NATIONAL:
                     yield Found(*match.span(), "PHONE")
-        for place in places:
-            trunk = _TRUNK.match(text, place) if text[place] == "0" else None
+        for place in zeros:
+            trunk = _TRUNK.match(text, place)
             if trunk is not None and self._is_national(text, *trunk.span()):
                 yield Found(*trunk.span(), "PHONE")
 
@@ -243,11 +250,13 @@ class IpRecogniser(AtDigits):
 
     kinds = frozenset({"IP"})
 
-    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
-        if places and text.count(".") >= _DOTS:
-            yield from _ipv4(text)
-        if places and text.count(":") >= _COLONS:
-            yield from _ipv6(text)
+    def at(self, text: str, places: Sequence[int]) -> Iterable[Found]:
+        if not places:
+            return ()
+        return (
+            *(_ipv4(text) if text.count(".") >= _DOTS else ()),
+            *(_ipv6(text) if text.count(":") >= _COLONS else ()),
+        )
 
 
 class MacRecogniser:

@@ -1,6 +1,6 @@
 """Payment cards, bank accounts and addresses of coins."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from re import IGNORECASE, Match
 from re import compile as regex
 
@@ -75,14 +75,18 @@ class IbanRecogniser(AtDigits):
 
     kinds = frozenset({"IBAN"})
 
-    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+    def at(self, text: str, places: Sequence[int]) -> list[Found]:
+        found = []
         for place in places:
             start = place - 2
-            if start < 0 or joins(text, start - 1) or not _IBAN_DIGITS.match(text, place):
+            if start < 0 or text[start : start + 2].upper() not in _LENGTHS:
+                continue
+            if joins(text, start - 1) or not _IBAN_DIGITS.match(text, place):
                 continue
             end = _iban_end(text, start)
             if end is not None:
-                yield Found(start, end, "IBAN")
+                found.append(Found(start, end, "IBAN"))
+        return found
 
 
 class CoinRecogniser(AtDigits):
@@ -90,13 +94,11 @@ class CoinRecogniser(AtDigits):
 
     kinds = frozenset({"COIN_ADDRESS"})
 
-    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+    def at(self, text: str, places: Sequence[int]) -> list[Found]:
         if len(text) < _COIN_SHORTEST:
-            return
-        for place in places:
-            match = _coin(text, place)
-            if match is not None:
-                yield Found(*match.span(), "COIN_ADDRESS")
+            return []
+        matched = [_coin(text, place) for place in places if text[place] in "013"]
+        return [Found(*match.span(), "COIN_ADDRESS") for match in matched if match is not None]
 
 
 def _coin(text: str, place: int) -> Match[str] | None:

@@ -57,13 +57,13 @@ class Recogniser(Protocol):
 class AtDigits(ABC):
     """Finds what begins with digits, or just before some: a text is searched for these once."""
 
-    def find(self, text: str) -> Iterator[Found]:
+    def find(self, text: str) -> Iterable[Found]:
         """Say what stands where."""
         text = plain(text)
         return self.at(text, first_digits(text))
 
     @abstractmethod
-    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+    def at(self, text: str, places: Sequence[int]) -> Iterable[Found]:
         """Say what stands at places.
 
         Args:

@@ -162,9 +162,10 @@ def held_bytes(one: Sketch) -> int:
 
 
 def _last_turn(messages: Sequence[JsonObject]) -> object:
-    return next(
-        (one.get("content") for one in reversed(messages) if one.get("role") == "user"), None
-    )
+    for one in reversed(messages):
+        if one.get("role") == "user":
+            return one.get("content")
+    return None
 
 
 def _text(content: object) -> str:
