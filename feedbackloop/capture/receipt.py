@@ -76,6 +76,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     choices: int = 0
 
 
+@lru_cache(maxsize=1_024)
 def alias_hash(alias: Alias) -> str:
     """Name an alias in 4 bytes, as hex."""
     return blake2b(alias.encode(), digest_size=4).hexdigest()
