@@ -86,9 +86,11 @@ def _measure_latency(target: Target, found: Figures, rate: int, seconds: float) 
     found.p99_ms.setdefault(rate, []).append(latencies[int(len(latencies) * 0.99)])
 
 
-def compare(names: list[str], peers: Path, *, seconds: float, rounds: int) -> dict[str, Figures]:
-    """Measure every target in turn, ``rounds`` times."""
-    with all_of(names, peers) as targets:
+def compare(
+    names: list[str], peers: Path, *, python: str, seconds: float, rounds: int
+) -> dict[str, Figures]:
+    """Measure every target in turn, ``rounds`` times; ``python`` runs the sidecar."""
+    with all_of(names, peers, python) as targets:
         found = {target.name: Figures() for target in targets}
         for target in targets:
             uvloop.run(load.flat_out(target.port, target.requests, 1.0))
@@ -179,8 +181,19 @@ def main() -> None:
         default=Path.home() / ".cache/feedbackloop/bench/bin",
         help="where vllm-router and litellm are installed; `make bench` does it",
     )
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="what runs the sidecar: a Python 3.11, such as one that is built with optimisations",
+    )
     options = parser.parse_args()
-    found = compare(options.only, options.peers, seconds=options.seconds, rounds=options.rounds)
+    found = compare(
+        options.only,
+        options.peers,
+        python=options.python,
+        seconds=options.seconds,
+        rounds=options.rounds,
+    )
     print(table(found))
     if options.json is not None:
         options.json.write_text(json.dumps({name: vars(one) for name, one in found.items()}))

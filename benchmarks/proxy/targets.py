@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -159,10 +160,14 @@ def litellm(folder: Path, peers: Path, stub_port: int) -> Iterator[Target]:
 
 
 @contextmanager
-def sidecar(folder: Path, stub_port: int, **settings: str) -> Iterator[Target]:
+def sidecar(
+    folder: Path, stub_port: int, *, python: str = sys.executable, **settings: str
+) -> Iterator[Target]:
     """Run the sidecar as anybody would, recording to disk."""
     with running(
-        [sys.executable, "-m", "services.sidecar"],
+        [python, "-m", "services.sidecar"],
+        # Another interpreter than ours finds our packages all the same.
+        PYTHONPATH=os.pathsep.join([str(Path.cwd()), *site.getsitepackages()]),
         FEEDBACKLOOP_HOME=str(folder / "home"),
         FEEDBACKLOOP_SIDECAR__UPSTREAM=f"http://127.0.0.1:{stub_port}",
         FEEDBACKLOOP_SIDECAR__UPSTREAM_GUARD="off",
@@ -182,7 +187,7 @@ def sidecar(folder: Path, stub_port: int, **settings: str) -> Iterator[Target]:
 
 
 @contextmanager
-def all_of(names: list[str], peers: Path) -> Iterator[list[Target]]:
+def all_of(names: list[str], peers: Path, python: str) -> Iterator[list[Target]]:
     """Run the stub and, before it, every target that is named and installed."""
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -192,7 +197,7 @@ def all_of(names: list[str], peers: Path) -> Iterator[list[Target]]:
             "nginx": lambda: nginx(base, first.port),
             "vllm-router": lambda: vllm_router(peers, first.port),
             "litellm": lambda: litellm(base, peers, first.port),
-            "sidecar": lambda: sidecar(base, first.port),
+            "sidecar": lambda: sidecar(base, first.port, python=python),
         }
         chosen = [name for name in makers if name in names and _is_there(name, peers)]
         yield [stack.enter_context(makers[name]()) for name in chosen]
