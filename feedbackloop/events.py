@@ -85,7 +85,7 @@ class RetryKind(StrEnum):
     STOPPED = "stopped"
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type", gc=False):
     """Something that happened.
 
     Attributes:
@@ -104,7 +104,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type
     seqs: tuple[int, ...] = ()
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One choice of a completion, assembled from a whole reply or from its stream.
 
     Attributes:
