@@ -38,7 +38,7 @@ def test_our_dialogues_can_be_read_and_name_their_truth(name: str) -> None:
     assert all(line.truth and line.truth_kind for line in found.lines)
 
 
-@pytest.mark.parametrize("name", ["blind-a.jsonl", "blind-b.jsonl"])
+@pytest.mark.parametrize("name", ["blind-a.jsonl", "blind-b.jsonl", "blind-c.jsonl"])
 def test_a_strangers_dialogues_name_a_kind_exactly_where_there_is_one(name: str) -> None:
     """Whoever has never seen the detector does not know its reasons, only whether it is right."""
     found = score_fragments(lines(name))
@@ -83,6 +83,7 @@ def test_each_kind_is_found_where_nothing_was_tuned(report: Report, kind: str) -
     [
         ("blind-a.jsonl", {"rephrase": (0.9, 0.4)}),
         ("blind-b.jsonl", {"rephrase": (0.9, 0.6), "correction": (0.8, 0.85)}),
+        ("blind-c.jsonl", {"rephrase": (0.9, 0.5)}),
     ],
 )
 def test_a_strangers_dialogues_are_read_as_the_page_says(
@@ -91,7 +92,9 @@ def test_a_strangers_dialogues_are_read_as_the_page_says(
     """Nearly all that a stranger says is understood; what is said anew throughout is often not."""
     kinds = score_fragments(lines(name)).kinds
 
-    for kind in KINDS:
+    # The third author wrote of no answer that was stopped.
+    assert {*KINDS} - {*kinds} <= {"stopped"}
+    for kind in {*KINDS} & {*kinds}:
         precision, recall = least.get(kind, AIM)
         assert (kinds[kind].precision or 0) >= precision, kind
         assert (kinds[kind].recall or 0) >= recall, kind
