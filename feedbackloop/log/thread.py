@@ -277,15 +277,9 @@ class WriterThread:
         records = [one for group in batch for one in group.records]
         # What is missing stands before what follows it, so that no crash can come between.
         records = sorted([*notes, *records], key=lambda one: one.seq)
-        encoded = [
-            frames.encode(one.payload, kind=one.kind, seq=one.seq, at_ns=one.at_ns)
-            for one in records
-        ]
         try:
-            if (batch and self._clock() < self._again_at) or not self._is_ready():
-                raise self._why
-            found = self._writer.append(encoded, first_seq=records[0].seq)
-        except (OSError, SettingsError) as error:
+            found = self._stored(records, waits=bool(batch) and self._clock() < self._again_at)
+        except Exception as error:  # noqa: BLE001  # memory may be short, too: others can be written
             self._pause(error)
             self._aside.refused(records)
             for group in batch:
@@ -296,3 +290,12 @@ class WriterThread:
         self.refusal = None
         self._aside.wrote(found[-1])
         return {one.seq: place for one, place in zip(records, found, strict=True)}
+
+    def _stored(self, records: Sequence[Pending], *, waits: bool) -> Sequence[int]:
+        if waits or not self._is_ready():
+            raise self._why
+        encoded = [
+            frames.encode(one.payload, kind=one.kind, seq=one.seq, at_ns=one.at_ns)
+            for one in records
+        ]
+        return self._writer.append(encoded, first_seq=records[0].seq)
