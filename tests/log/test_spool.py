@@ -4,9 +4,6 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
-from unittest.mock import Mock
-
-import pytest
 
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log.folder import LocalDisk
@@ -14,7 +11,6 @@ from feedbackloop.log.marks import Life
 from feedbackloop.log.memory import MemoryMarks
 from feedbackloop.log.port import Frame, SpoolGap
 from feedbackloop.log.spool import SpoolLimits, SpoolQueue
-from feedbackloop.log.writer import Writer
 from tests.log.crashing_disk import CrashingDisk
 
 LIMITS = SpoolLimits(segment_bytes=1_000)
@@ -107,18 +103,31 @@ def test_a_full_disk_is_declared_and_recording_goes_on_when_there_is_room() -> N
     assert read(spool) == [(0, 1, "disk_refused"), b"three"]
 
 
-def test_who_has_no_memory_for_one_record_writes_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that ends of it would take every later record with it, and tell nobody."""
-    spool = a_spool(CrashingDisk(steps=10**6))
+class ShortOfMemory(CrashingDisk):
+    """A machine that has no memory for what a write takes, as long as ``is_short``."""
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Writer, "append", Mock(side_effect=MemoryError))
-        refused = put(spool, b"one")
+    is_short = False
+
+    def write(self, handle: int, data: bytes, at: int) -> int:
+        if self.is_short:
+            raise MemoryError
+        return super().write(handle, data, at)
+
+
+def test_who_has_no_memory_for_one_record_writes_the_next() -> None:
+    """A thread that ends of it would take every later record with it, and tell nobody."""
+    disk = ShortOfMemory(steps=10**6)
+    spool = a_spool(disk)
+    put(spool, b"zero")
+
+    disk.is_short = True
+    refused = put(spool, b"one")
+    disk.is_short = False
     spool.work()
     accepted = put(spool, b"two")
 
     assert [type(error) for error in refused] == [LogUnavailable]
-    assert (accepted, read(spool)) == ([None], [(0, 0, "disk_refused"), b"two"])
+    assert (accepted, read(spool)) == ([None], [b"zero", (1, 1, "disk_refused"), b"two"])
 
 
 def test_what_is_missing_is_noted_though_no_record_follows() -> None:
