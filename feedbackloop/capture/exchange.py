@@ -33,22 +33,13 @@ _APART = frozenset(
 )
 
 
-def completion_served(
-    opened: Opened,
-    closed: Closed | None,
-    *,
-    keys: TenantKeys,
-    producer: str = "",
-    seqs: tuple[int, ...] = (),
-) -> CompletionServed:
+def completion_served(opened: Opened, closed: Closed | None, keys: TenantKeys) -> CompletionServed:
     """Assemble what was asked and what was answered.
 
     Args:
         opened: The accepted request.
         closed: How it ended; None if the sidecar died before it could say.
         keys: Of the request's tenant.
-        producer: Incarnation of the process that recorded it.
-        seqs: The producer's numbers of both records.
 
     Raises:
         MalformedEvent: If the request's body is no JSON object.
@@ -62,8 +53,6 @@ def completion_served(
         event_id=event_id("completion", opened.completion_id),
         tenant=opened.tenant,
         at=accepted_at,
-        producer=producer,
-        seqs=seqs,
         completion_id=opened.completion_id,
         conversation=opened.conversation,
         user=opened.user,

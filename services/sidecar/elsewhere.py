@@ -12,7 +12,7 @@ from feedbackloop.capture.elsewhere import Answered, Told
 from feedbackloop.capture.exchange import moment
 from feedbackloop.capture.record import Closed, Opened, Recorded
 from feedbackloop.errors import RequestError
-from feedbackloop.events import ELSEWHERE, Alias, Arm, Endpoint, Outcome
+from feedbackloop.events import ELSEWHERE, Alias, Arm, CompletionId, Endpoint, Outcome
 from feedbackloop.serving.routing import Pick, Served
 from services import telemetry
 from services.sidecar import asked
@@ -154,18 +154,7 @@ class Elsewhere:
             source=told.source,
             source_id=answered.source_id,
         )
-        closed = Closed(
-            completion_id=name,
-            release=ELSEWHERE,
-            release_seq=0,
-            status=200,
-            streamed=False,
-            body=response,
-            first_token_ns=None,
-            ended_ns=_nanoseconds(answered.ended_at),
-            outcome=Outcome.COMPLETE,
-        )
-        return Recorded(opened=opened, closed=closed)
+        return Recorded(opened=opened, closed=_closed(name, answered, response))
 
     def _receipt(self, who: Who, alias: Alias, source: str, called: str, asked_ns: int) -> str:
         """Sign a receipt that is the same for the same completion, whenever it is told."""
@@ -200,6 +189,21 @@ def _asked(told: Told) -> tuple[Endpoint, Asked]:
 def _headers(told: Told, user: str) -> Mapping[str, str]:
     named = {USER_HEADER: told.user or user, CONVERSATION_HEADER: told.conversation or ""}
     return {name: text for name, text in named.items() if text}
+
+
+def _closed(name: CompletionId, answered: Answered, response: bytes) -> Closed:
+    """Say of an answer that was given elsewhere how it ended: nobody tells of another."""
+    return Closed(
+        completion_id=name,
+        release=ELSEWHERE,
+        release_seq=0,
+        status=200,
+        streamed=False,
+        body=response,
+        first_token_ns=None,
+        ended_ns=_nanoseconds(answered.ended_at),
+        outcome=Outcome.COMPLETE,
+    )
 
 
 def _nanoseconds(moment: datetime) -> int:

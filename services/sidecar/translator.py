@@ -200,9 +200,8 @@ class Translator:
         draft.keys = keys
         producer, seqs = whole.frames[0].producer, tuple([frame.seq for frame in whole.frames])
         if isinstance(said, _Exchange):
-            draft.events = [
-                completion_served(said.opened, said.closed, keys=keys, producer=producer, seqs=seqs)
-            ]
+            served = completion_served(said.opened, said.closed, keys)
+            draft.events = [msgspec.structs.replace(served, producer=producer, seqs=seqs)]
         else:
             draft.events = [
                 msgspec.structs.replace(signal, producer=producer, seqs=seqs)
