@@ -1,7 +1,7 @@
 """Records to events: pairs are made whole, rid of personal data, and searched for retries.
 
 One step is taken with all records of a batch before the next one: a processor that does one thing
-at a time finds the instructions for it at hand, which saves a fifth.
+at a time finds the instructions for it at hand.
 """
 
 import os
