@@ -165,6 +165,10 @@ FORWARDER_RESTARTS = Counter(
     "feedbackloop_forwarder_restarts_total",
     "Times that the process behind the spool died and was started again; the records waited.",
 )
+FORWARDER_STUCK = Counter(
+    "feedbackloop_forwarder_stuck_total",
+    "Times that the process behind the spool stood still for too long and was killed.",
+)
 DEAD_LETTERS = Counter(
     "feedbackloop_dead_letters_total",
     "Records that cannot be read, or that the log refuses, and that were set aside, by why.",

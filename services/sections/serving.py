@@ -50,6 +50,10 @@ class Sidecar(Section):
     adopt_after_seconds: Seconds = 60.0
     """How long the spool of a dead sidecar lies beside ours before we forward what is in it."""
 
+    forwarder_stuck_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How long the process behind the spool may do nothing, though records wait, before another
+    one takes its place; twice as long after each time in vain."""
+
     marks: Path = Path("/dev/shm")  # noqa: S108  # a tmpfs, and nothing in it is trusted
     """Folder on a tmpfs that outlives the process: which records had numbers when it was killed."""
 

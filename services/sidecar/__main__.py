@@ -140,7 +140,7 @@ async def run(settings: Settings) -> None:
     tokens = make_tokens(settings)
     share = Share()
     spool = wiring_spool.open_spool(settings, sidecar.name, share=share)
-    keeper = Keeper(share, spool.producer)
+    keeper = Keeper(share, spool.producer, stuck_seconds=sidecar.forwarder_stuck_seconds)
     server = Upstream(
         settings.upstream(),
         connect_seconds=sidecar.upstream_connect_seconds,

@@ -12,6 +12,7 @@ from feedbackloop.events import AnyEvent, CaptureGap
 from feedbackloop.log import codec
 from feedbackloop.log.port import EventLog
 from services import telemetry
+from services.sidecar.pulse import Pulse
 
 log = structlog.get_logger()
 
@@ -26,14 +27,21 @@ class Delivery:
         event_log: Where events go.
         set_aside: Told what the log will never take, and why.
         random: For the spread of waiting times.
+        pulse: Beats with each attempt that has ended.
     """
 
     def __init__(
-        self, event_log: EventLog, *, set_aside: Callable[[bytes, str], None], random: Random
+        self,
+        event_log: EventLog,
+        *,
+        set_aside: Callable[[bytes, str], None],
+        random: Random,
+        pulse: Pulse,
     ) -> None:
         self._log = event_log
         self._set_aside = set_aside
         self._random = random
+        self._pulse = pulse
         self.delivered = 0
         """Events that the log confirmed since the start."""
 
@@ -55,6 +63,8 @@ class Delivery:
             else:
                 self._count(len(events))
                 return
+            finally:
+                self._pulse.beat()
 
     async def _wait(self, error: LogUnavailable, seconds: float) -> None:
         telemetry.LOG_UNAVAILABLE.labels(error.reason).inc()

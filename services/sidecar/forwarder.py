@@ -19,6 +19,7 @@ from feedbackloop.log.port import EventLog, Outlet, Spool
 from services import telemetry
 from services.sidecar.delivery import Delivery
 from services.sidecar.passage import Passage
+from services.sidecar.pulse import Pulse
 from services.sidecar.translator import Translator
 
 log = structlog.get_logger()
@@ -43,9 +44,10 @@ class Forwarder:
         random: For the spread of waiting times.
         prepare: Awaited before anything is translated.
         adopt: Returns a spool that a dead process has left, to be forwarded beside ours.
+        pulse: Beats with each step; None for one of its own.
     """
 
-    def __init__(  # one for each thing that it needs
+    def __init__(  # noqa: PLR0913  # one for each thing that it needs
         self,
         spool: Outlet,
         event_log: EventLog,
@@ -54,12 +56,16 @@ class Forwarder:
         random: Random,
         prepare: Callable[[], Awaitable[None]] = _nothing,
         adopt: Callable[[], Spool | None] = lambda: None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._log = event_log
         self._translator = translator
         self._prepare = prepare
         self._adopt = adopt
-        self._delivery = Delivery(event_log, set_aside=translator.keep, random=random)
+        self.pulse = pulse or Pulse()
+        self._delivery = Delivery(
+            event_log, set_aside=translator.keep, random=random, pulse=self.pulse
+        )
         self._stopping = threading.Event()
         self._own = Passage(spool, translator, self._delivery)
         self._orphan: Passage | None = None
@@ -115,6 +121,7 @@ class Forwarder:
 
     async def _loop(self) -> None:
         while True:
+            self.pulse.beat()
             stopping = self._stopping.is_set()
             try:
                 moved = await self._forward(stopping=stopping)
@@ -136,6 +143,7 @@ class Forwarder:
     async def _get_ready(self) -> None:
         """Prepare; while the log does not let us in, nothing could be forwarded anyway."""
         while not self._stopping.is_set():
+            self.pulse.beat()
             try:
                 await self._prepare()
             except LogUnavailable as error:

@@ -30,6 +30,7 @@ from services.keyring import LiveKeyring
 from services.settings import Settings, load
 from services.sidecar.forwarder import Forwarder
 from services.sidecar.letters import DeadLetters
+from services.sidecar.pulse import Pulse
 from services.sidecar.recall import remember
 from services.sidecar.redacting import Redacting
 from services.sidecar.report import Reporter
@@ -83,12 +84,19 @@ def make_forwarder(settings: Settings, spool: Outlet) -> Forwarder:
     attribution = Attribution(rules=settings.retries.rules())
     letters = DeadLetters(settings.home / "spool" / f"{name}.dead-letters.jsonl")
     redacting = Redacting(wiring.open_redactor(settings))
+    pulse = Pulse()
+
+    def breathe() -> None:
+        pulse.beat()
+        os.sched_yield()
+
     translator = Translator(
         Keys(LiveKeyring(settings.home)),
         attribution,
         letters,
         redacting=redacting,
         held_bytes=settings.sidecar.spool_disk_bytes // 4,
+        breathe=breathe,
     )
     random = Random()  # noqa: S311  # spreads the waiting times of sidecars that lost one broker
     prepare = partial(remember, event_log, name, attribution)
@@ -99,6 +107,7 @@ def make_forwarder(settings: Settings, spool: Outlet) -> Forwarder:
         random=random,
         prepare=prepare,
         adopt=partial(wiring_spool.adopt_spool, settings, name),
+        pulse=pulse,
     )
 
 
@@ -148,8 +157,9 @@ class Child:
         self._report_at = time.monotonic() + _REPORT_SECONDS
         age = self._forwarder.oldest_seconds()
         oldest_at_ns = time.time_ns() - round(age * 1e9) if age else 0
+        beats = self._forwarder.pulse.beats
         try:
-            os.write(self._reports, self._reporter.line(oldest_at_ns=oldest_at_ns))
+            os.write(self._reports, self._reporter.line(oldest_at_ns=oldest_at_ns, beats=beats))
         except BrokenPipeError:
             _leave()
 

@@ -15,6 +15,7 @@ from feedbackloop.errors import SettingsError
 from feedbackloop.log.share import Share
 from services import telemetry
 from services.sidecar import report
+from services.sidecar.pulse import LOOK_SECONDS, Seen, Watch
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ class Keeper:
         producer: Who writes to it.
         command: Starts the child; what it inherits is appended.
         silent_seconds: After which a child that says nothing is none that can be relied on.
+        stuck_seconds: After which one that does nothing, though records wait, is killed.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Keeper:
         *,
         command: Sequence[str] = COMMAND,
         silent_seconds: float = 5.0,
+        stuck_seconds: float = 60.0,
     ) -> None:
         self._share = share
         self._producer = producer
@@ -54,6 +57,9 @@ class Keeper:
         self._oldest_at_ns = 0
         self._heard_at_ns = time.time_ns()
         self._is_misread = False
+        self._watch = Watch.of(stuck_seconds)
+        self._beats = 0
+        self._told: int | None = None
         self._heard = asyncio.Event()
         self._task: asyncio.Task[bool] | None = None
 
@@ -67,10 +73,10 @@ class Keeper:
 
         While there is no child that says it, whatever waits counts from when one was heard last.
         """
-        board, now_ns = self._share.board, time.time_ns()
+        now_ns = time.time_ns()
         since_ns = self._oldest_at_ns
         is_silent = now_ns - self._heard_at_ns > self._silent_seconds * 1e9
-        if not since_ns and is_silent and board.tail > max(0, board.through):
+        if not since_ns and is_silent and self._something_waits():
             since_ns = self._heard_at_ns
         return (now_ns - since_ns) / 1e9 if since_ns else 0.0
 
@@ -153,13 +159,42 @@ class Keeper:
     def _read(self, line: bytes) -> None:
         self._heard.set()
         self._heard_at_ns = time.time_ns()
+        beats: int | None = None
         try:
-            self._oldest_at_ns = report.read(line).oldest_at_ns
+            told = report.read(line)
+            self._oldest_at_ns, beats = told.oldest_at_ns, told.beats
         except ValueError as error:
             # Of a version that was installed since we started. It says so twice a second.
             if not self._is_misread:
                 log.error("report_not_read", error=str(error))  # noqa: TRY400  # its message says it all
             self._is_misread = True
+        # One that does not say how far it is lives at least.
+        if beats is None or beats != self._told:
+            self._beats += 1
+        self._told = beats
+
+    def _something_waits(self) -> bool:
+        board = self._share.board
+        return board.tail > max(0, board.through)
+
+    async def _mind(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill the child once it stands still for too long: its pipe is heard to its end."""
+        self._watch = self._watch.anew()
+        looked_at = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            board, now = self._share.board, time.monotonic()
+            needed = self._something_waits() or bool(board.ending)
+            seen = Seen(beats=self._beats, through=board.through, is_needed=needed)
+            self._watch = self._watch.after(seen, passed_seconds=now - looked_at)
+            looked_at = now
+            if self._watch.is_stuck:
+                telemetry.FORWARDER_STUCK.inc()
+                seconds = round(self._watch.still_seconds, 1)
+                log.error("forwarder_stuck", still_seconds=seconds, pid=process.pid)
+                self._watch = self._watch.killed(seen)
+                process.kill()
+                return
 
     async def _live(self) -> int | None:
         """Let one child live; return its exit status, None if it was not born."""
@@ -168,12 +203,15 @@ class Keeper:
         except OSError as error:
             log.error("forwarder_not_started", error=str(error))  # noqa: TRY400  # its message says it all
             return None
-        self._is_misread = False
+        self._is_misread, self._told = False, None
+        minding = asyncio.create_task(self._mind(process))
         try:
             await self._listen(reports)
         except Exception:  # the outermost loop: the next child is heard again
             log.exception("forwarder_not_heard")
             process.kill()
+        finally:
+            minding.cancel()
         return await asyncio.to_thread(process.wait)
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], int]:

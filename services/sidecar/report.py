@@ -32,10 +32,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         counts: Of every series that has grown.
         oldest_at_ns: When the oldest record was handed over that was read and is not confirmed, in
             nanoseconds since 1970; 0 if there is none.
+        beats: How many steps were done since the start; None from a child that does not say.
     """
 
     counts: tuple[Count, ...] = ()
     oldest_at_ns: int = 0
+    beats: int | None = None
 
 
 _reports = msgspec.json.Decoder(Report)
@@ -47,13 +49,14 @@ class Reporter:
     def __init__(self) -> None:
         self._told: Mapping[Key, float] = {}
 
-    def line(self, *, oldest_at_ns: int) -> bytes:
+    def line(self, *, oldest_at_ns: int, beats: int) -> bytes:
         """Return the next report, with its end of line."""
         now = _counted()
         grown = {key: amount - self._told.get(key, 0.0) for key, amount in now.items()}
         self._told = now
         counts = tuple(Count(*key, amount) for key, amount in grown.items() if amount)
-        return msgspec.json.encode(Report(counts=counts, oldest_at_ns=oldest_at_ns)) + b"\n"
+        report = Report(counts=counts, oldest_at_ns=oldest_at_ns, beats=beats)
+        return msgspec.json.encode(report) + b"\n"
 
 
 def read(line: bytes) -> Report:

@@ -20,6 +20,7 @@ from tests.services.sidecar.test_process import CHAT, a_sidecar, logged, start
 
 FORWARDED = "feedbackloop_events_forwarded_total"
 RESTARTS = "feedbackloop_forwarder_restarts_total"
+STUCK = "feedbackloop_forwarder_stuck_total"
 ANSWER = Said(pieces=(b'{"model":"base"}',))
 
 
@@ -81,6 +82,25 @@ async def test_a_child_that_is_killed_again_and_again_loses_nothing(tmp_path: Pa
             await until_shown(admin, RESTARTS, times)
             while len(tree(process.pid)) < 2:  # noqa: ASYNC110  # not ours to wait for
                 await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        status = await process.wait()
+
+    assert status == 0
+    assert await completions(tmp_path) == dict.fromkeys(names, 1)
+
+
+async def test_a_child_that_stands_still_is_replaced_and_loses_nothing(tmp_path: Path) -> None:
+    """It does not die, and so the spool would fill until somebody looks."""
+    stub = Stub(socket=tmp_path / "vllm.sock", says=[ANSWER])
+    patience = {"SIDECAR__FORWARDER_STUCK_SECONDS": "1"}
+    async with stub.serving(), a_sidecar(tmp_path, **patience) as (process, client, admin):
+        names = await asked(client, times=5)
+        child = child_of(process)
+        os.kill(child, signal.SIGSTOP)
+        names += await asked(client, times=5)
+        await until_shown(admin, STUCK, 1)
+        await ended(child)
+        names += await asked(client, times=5)
         process.send_signal(signal.SIGTERM)
         status = await process.wait()
 

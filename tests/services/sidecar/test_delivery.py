@@ -11,6 +11,7 @@ from feedbackloop.log import codec
 from feedbackloop.log.memory import MemoryEventLog
 from feedbackloop.log.port import Offset
 from services.sidecar.delivery import Delivery
+from services.sidecar.pulse import Pulse
 from tests.builders import a_completion
 
 
@@ -38,7 +39,7 @@ class Shelf:
 
 
 def a_delivery(event_log: MemoryEventLog, shelf: Shelf | None = None) -> Delivery:
-    return Delivery(event_log, set_aside=shelf or Shelf(), random=Random(1))
+    return Delivery(event_log, set_aside=shelf or Shelf(), random=Random(1), pulse=Pulse())
 
 
 async def events_of(event_log: MemoryEventLog) -> list[object]:

@@ -200,6 +200,22 @@ async def test_the_spool_is_let_go_only_of_what_is_in_the_log() -> None:
     assert spool.released() == 1
 
 
+async def test_who_tries_a_log_again_that_is_away_does_not_stand_still() -> None:
+    """However long it is away: another process would do no better."""
+    spool, event_log = offered(an_opening(), a_closing()), MemoryEventLog()
+    event_log.away = True
+    forwarder = Forwarder(spool, event_log, a_translator(), random=Random(1))
+    forwarder.start()
+    await until(lambda: forwarder.oldest_seconds() > 0)
+
+    waiting = forwarder.pulse.beats
+    await until(lambda: forwarder.pulse.beats > waiting + 1)
+
+    assert forwarder.forwarded == 0
+    event_log.away = False
+    assert forwarder.stop(drain_seconds=PATIENT_SECONDS)
+
+
 async def test_a_restart_repeats_itself_under_the_same_ids() -> None:
     """It may have died between the log's word and the spool's: labelling counts by id."""
     items: list[AnyRecord | bytes] = [

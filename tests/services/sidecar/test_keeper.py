@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import Counter
 
 from feedbackloop.errors import SettingsError
 from feedbackloop.log.share import Share
@@ -22,16 +23,26 @@ def share() -> Iterator[Share]:
     made.close()
 
 
+REPORTS = """
+import json, os, sys, time
+for beat in range({times}):
+    os.write(json.loads(sys.argv[1])["reports"], json.dumps({{"beats": {beats}}}).encode() + b"\\n")
+    time.sleep(0.1)
+"""
 READY = "import json,os,sys; os.write(json.loads(sys.argv[1])['reports'], b'{}\\n')"
 
 
-def a_keeper(share: Share, program: str) -> Keeper:
+def a_keeper(share: Share, program: str, *, stuck_seconds: float = 60.0) -> Keeper:
     command = [sys.executable, "-c", program]
-    return Keeper(share, "one", command=command, silent_seconds=0)
+    return Keeper(share, "one", command=command, silent_seconds=0, stuck_seconds=stuck_seconds)
 
 
 def restarts() -> float:
-    (family,) = telemetry.FORWARDER_RESTARTS.collect()
+    return counted(telemetry.FORWARDER_RESTARTS)
+
+
+def counted(counter: Counter) -> float:
+    (family,) = counter.collect()
     return family.samples[0].value
 
 
@@ -57,6 +68,51 @@ async def test_what_waits_while_no_child_is_heard_grows_old(share: Share, does: 
     something = keeper.oldest_seconds()
 
     assert (nothing, something > 0) == (0, True)
+    keeper.kill()
+
+
+@pytest.mark.parametrize("beats", ["7", "None"])
+async def test_a_child_that_stands_still_while_records_wait_is_followed_by_another(
+    share: Share, beats: str
+) -> None:
+    """It would neither forward nor die, and the spool would fill until records are shed."""
+    before = restarts()
+    program = READY if beats == "None" else REPORTS.format(times=1, beats=beats)
+    keeper = a_keeper(share, f"{program}\nimport time; time.sleep(600)", stuck_seconds=0.5)
+    share.board.tail = 100
+
+    await keeper.start()
+    await until(lambda: restarts() > before)
+
+    keeper.kill()
+
+
+async def test_a_child_that_says_the_same_again_and_again_stands_still(share: Share) -> None:
+    """The thread that reports is not the one that forwards."""
+    before = counted(telemetry.FORWARDER_STUCK)
+    program = REPORTS.format(times=600, beats=7)
+    keeper = a_keeper(share, program, stuck_seconds=0.5)
+    share.board.tail = 100
+
+    await keeper.start()
+    await until(lambda: counted(telemetry.FORWARDER_STUCK) > before)
+
+    keeper.kill()
+
+
+@pytest.mark.parametrize(("beats", "tail"), [("beat", 100), ("7", 0)])
+async def test_a_child_that_goes_on_or_has_nothing_to_do_is_left_alone(
+    share: Share, beats: str, tail: int
+) -> None:
+    """To try the log again is to go on, however long it is away."""
+    stuck, before = counted(telemetry.FORWARDER_STUCK), restarts()
+    keeper = a_keeper(share, REPORTS.format(times=30, beats=beats), stuck_seconds=1.5)
+    share.board.tail = tail
+
+    await keeper.start()
+    await until(lambda: restarts() > before)
+
+    assert counted(telemetry.FORWARDER_STUCK) == stuck
     keeper.kill()
 
 

@@ -20,12 +20,12 @@ def redacted(kind: str) -> float:
 def test_a_report_holds_what_was_counted_since_the_last_one() -> None:
     """Whoever adds them up may meet a new child at any time, and never counts down."""
     reporter = Reporter()
-    reporter.line(oldest_at_ns=0)
+    reporter.line(oldest_at_ns=0, beats=1)
     telemetry.REDACTED.labels("email").inc(2)
     telemetry.FORWARD_ERRORS.inc()
 
-    first = reporter.line(oldest_at_ns=7)
-    second = reporter.line(oldest_at_ns=0)
+    first = reporter.line(oldest_at_ns=7, beats=1)
+    second = reporter.line(oldest_at_ns=0, beats=1)
 
     assert set(report.read(first).counts) == {
         report.Count("REDACTED", ("email",), 2),
