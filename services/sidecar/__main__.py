@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 
@@ -135,7 +135,7 @@ def make_converger(settings: Settings, router: Router, bases: Mapping[Alias, str
 
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM, then let what runs come to its end."""
-    sidecar = settings.sidecar
+    sidecar, stop = settings.sidecar, _told_to_stop()
     keyring = LiveKeyring(settings.home)
     tokens = make_tokens(settings)
     share = Share()
@@ -165,15 +165,34 @@ async def run(settings: Settings) -> None:
         ]
         telemetry.SPOOL_BACKLOG_BYTES.set_function(spool.behind_bytes)
         telemetry.OLDEST_UNCONFIRMED_SECONDS.set_function(keeper.oldest_seconds)
-        await keeper.start()
-        garbage.calm()
-        await _serve(settings, parts)
+        await _unless(stop, keeper.start())
+        if not stop.is_set():
+            garbage.calm()
+            await _serve(settings, parts, stop)
         for task in tasks:
             task.cancel()
         # Nothing is written any more: what the child finds now is all there is.
         await asyncio.to_thread(spool.close)
         drained = await keeper.stop(drain_seconds=sidecar.drain_seconds)
         log.info("stopped", drained=drained)
+
+
+def _told_to_stop() -> asyncio.Event:
+    """Return what SIGTERM and SIGINT set from now on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[object, object, None]) -> None:
+    """Wait for work, and give it up once it is time to stop."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.cancel():
+        working.result()
 
 
 async def _watch(settings: Settings, parts: Parts) -> None:
@@ -205,17 +224,13 @@ async def _refresh(keyring: LiveKeyring) -> None:
             log.error("keyring_not_read", error=str(error))  # noqa: TRY400  # its message says it all
 
 
-async def _serve(settings: Settings, parts: Parts) -> None:
-    """Answer on both listeners until SIGTERM; the admin one answers longest."""
+async def _serve(settings: Settings, parts: Parts, stop: asyncio.Event) -> None:
+    """Answer on both listeners until it is time to stop; the admin one answers longest."""
     drain_seconds = settings.sidecar.drain_seconds
     public, admin = (_listen(settings, name) for name in ("bind", "admin_bind"))
     front = make_front(parts)
     await front.listen(public)
     back = _admin_server(make_admin(parts))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     watching = asyncio.create_task(back.serve(sockets=[admin]))
     ready = {"ready": {"sidecar": addresses.shown(public), "admin": addresses.shown(admin)}}
     sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")

@@ -90,8 +90,10 @@ class Keeper:
         """
         self._task = asyncio.create_task(self._keep())
         heard = asyncio.create_task(self._heard.wait())
-        await asyncio.wait((self._task, heard), return_when=asyncio.FIRST_COMPLETED)
-        heard.cancel()
+        try:
+            await asyncio.wait((self._task, heard), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            heard.cancel()
         if self._task.done():
             self._task.result()
 

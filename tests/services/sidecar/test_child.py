@@ -158,6 +158,29 @@ async def test_what_the_spool_holds_is_forwarded_at_sigterm_though_the_child_jus
     assert await completions(tmp_path) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_what_the_spool_holds_is_forwarded_though_the_end_comes_before_the_start(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """A deployment that is taken back at once is no crash, and ends like any other."""
+    stub = Stub(socket=tmp_path / "vllm.sock", says=[ANSWER])
+    async with stub.serving():
+        async with a_sidecar(tmp_path) as (process, client, _):
+            child = child_of(process)
+            os.kill(child, signal.SIGSTOP)
+            names = await asked(client, times=5)
+            process.kill()
+            os.kill(child, signal.SIGKILL)
+        heir = await start(tmp_path)
+        while len(tree(heir.pid)) < 2:  # noqa: ASYNC110  # not ours to wait for
+            await asyncio.sleep(0.01)
+        heir.send_signal(number)
+        said, _ = await heir.communicate()
+
+    assert (said, heir.returncode) == (b"", 0)
+    assert await completions(tmp_path) == dict.fromkeys(names, 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_to_the_whole_group_ends_the_sidecar_first(
     tmp_path: Path, number: signal.Signals
