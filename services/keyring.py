@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.capture.identity import TenantKeys, in_force
 from feedbackloop.errors import SettingsError
 from feedbackloop.events import TenantId
@@ -61,7 +62,7 @@ def _read(home: Path) -> dict[TenantId, TenantKeys]:
         if file.stat().st_mode & 0o077:
             raise SettingsError(f"{file} can be read by others: run chmod 600 on it")
         return dict(msgspec.json.decode(file.read_bytes(), type=KeyFile).tenants)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise SettingsError(f"the keyring {file} cannot be read: {error}") from error
 
 

@@ -23,6 +23,7 @@ import msgspec
 import structlog
 from jwt import PyJWK, PyJWKSet, PyJWTError
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import RequestError, SettingsError
 from feedbackloop.events import TenantId
 from services import addresses, telemetry
@@ -113,7 +114,7 @@ class Tokens:
         self._fetched_at = self._clock()
         try:
             found = PyJWKSet.from_dict(dict(await self._fetch()))
-        except (OSError, ValueError, TypeError, PyJWTError, httpx.HTTPError) as error:
+        except (OSError, *UNREADABLE, ValueError, TypeError, PyJWTError, httpx.HTTPError) as error:
             telemetry.OIDC_FETCHES.labels("failed").inc()
             log.warning("oidc_keys_not_fetched", error=str(error))
             return

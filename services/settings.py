@@ -29,6 +29,7 @@ from services.sections.serving import AliasSettings, Retries, Sidecar, Vllm
 
 _PREFIX = "FEEDBACKLOOP_"
 _FILE = "SETTINGS_FILE"
+_NO_JSON = (UnreadableError, RecursionError)
 _DEFAULT_KINDS = {"log": "segments", "archive": "folder"}
 _TAGS = {"segments", "kafka", "memory", "folder", "object", "[key]"}
 
@@ -122,7 +123,7 @@ def load() -> Settings:
         return Settings(**_file())
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
-    except UnreadableError as error:
+    except _NO_JSON as error:
         # It names the section alone, and its cause quotes the value, which may be a secret.
         names = ", ".join(filter(_is_unreadable, sorted(_PREFIX + name for name in named)))
         raise SettingsError(f"{names}: expected JSON, as in docs/settings.md") from error
@@ -136,6 +137,8 @@ def _file() -> dict[str, Any]:
     try:
         with Path(path).open("rb") as file:
             return tomllib.load(file)
+    except RecursionError as error:
+        raise SettingsError(f"{_PREFIX}{_FILE}={path}: it is nested too deeply") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{_PREFIX}{_FILE}={path}: {error}") from error
 
@@ -146,7 +149,7 @@ def _is_unreadable(name: str) -> bool:
     source.env_vars = {name.lower(): os.environ[name]}
     try:
         source()
-    except UnreadableError:
+    except _NO_JSON:
         return True
     return False
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import SettingsError
 from services import telemetry
 from services.ending import exit_status
@@ -84,7 +85,7 @@ def read_state(home: Path) -> SupervisorState | None:
     """Return the state of the supervisor that runs here; None if none does."""
     try:
         state = msgspec.json.decode(state_file(home).read_bytes(), type=SupervisorState)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
     return state if _is_supervisor(state.pid) else None
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from feedbackloop.capture import checksums, codes, national, payments
+from feedbackloop.capture.fields import UNREADABLE
 
 HALVES = ("tuned", "held-out")
 """What the recognisers were tuned on, and what is reported."""
@@ -279,7 +280,7 @@ def parsed(line: bytes) -> Text:
     """
     try:
         text = msgspec.json.decode(line, type=Text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ValueError(str(error)) from error
     for span in text.spans:
         if not 0 <= span.start < span.end <= len(text.text):

@@ -255,6 +255,8 @@ def parsed(text: str, *, name: str) -> Table:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MalformedWords(f"{name}: {error}") from error
+    except RecursionError as error:
+        raise MalformedWords(f"{name}: it is nested too deeply; expected lists of texts") from error
     problems = list(lint(table))
     if problems:
         raise MalformedWords("; ".join(f"{name}: {problem}" for problem in problems))

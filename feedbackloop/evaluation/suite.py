@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 import yaml
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.events import JsonObject
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -138,6 +139,8 @@ def read_header(raw: bytes, *, file: str) -> Header | Problem:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         return Problem(file=file, line=line, message=f"expected YAML: {error.problem}")
+    except RecursionError:
+        return Problem(file=file, line=0, message="it is nested too deeply")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return Problem(file=file, line=0, message=f"expected YAML in UTF-8: {error}")
     except msgspec.ValidationError as error:
@@ -154,7 +157,7 @@ def read_items(raw: bytes, *, file: str) -> tuple[tuple[Item, ...], tuple[Proble
             continue
         try:
             item = decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             problems.append(Problem(file=file, line=line, message=str(error)))
             continue
         wrong = [*_faults(item), *([f"id: {item.id!r} is taken"] if item.id in items else [])]
@@ -249,7 +252,7 @@ def _json(text: str, expect: Expect) -> bool:
     fenced = _FENCE.match(text)
     try:
         value = json.loads(fenced[1] if fenced else text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     if expect.json is True:
         return True

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.events import RunId
 from feedbackloop.training.port import StepStatus
 from feedbackloop.training.run import RunState
@@ -195,21 +196,21 @@ def _read_result(folder: Path) -> _Result | None:
         return msgspec.json.decode((folder / _RESULT).read_bytes(), type=_Result)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return _Result(reason=f"{_RESULT} cannot be read: {error}", retryable=True)
 
 
 def _read_progress(folder: Path) -> float | None:
     try:
         return msgspec.json.decode((folder / _PROGRESS).read_bytes(), type=float)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, *UNREADABLE):
         return None
 
 
 def _read_process(folder: Path) -> _Process | None:
     try:
         return msgspec.json.decode((folder / _PROCESS).read_bytes(), type=_Process)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, *UNREADABLE):
         return None
 
 

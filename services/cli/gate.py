@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import SettingsError
 from feedbackloop.evaluation.statistics import items_needed
 from feedbackloop.evaluation.verdict import Check, Verdict, decode
@@ -49,7 +50,7 @@ def report(
     with explained():
         try:
             verdict = _read(file.read_bytes())
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise SettingsError(f"{file} is no verdict: {error}") from error
     emit(verdict, as_json=as_json, show=lambda: _show_verdict(verdict))
     if verdict.outcome.value != "pass":

@@ -7,6 +7,7 @@ from typing import Protocol
 import httpx
 import msgspec
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.events import Alias, ReleaseName
 
 _READY = frozenset({"proven", "serving"})
@@ -84,5 +85,5 @@ class HttpSidecars:
             response = await self._client.get(f"{url}/v1/releases")
             response.raise_for_status()
             return msgspec.json.decode(response.content, type=SidecarReport)
-        except (httpx.HTTPError, msgspec.DecodeError):
+        except (httpx.HTTPError, *UNREADABLE):
             return SidecarReport(sidecar=url, reachable=False)

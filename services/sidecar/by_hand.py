@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 import structlog
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.events import Alias
 from feedbackloop.promotion.release import Release, ReleaseDocument, decode, encode
 
@@ -59,7 +59,7 @@ class ByHand:
             found = [decode(line) for line in lines if line]
         except FileNotFoundError:
             return {}
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             log.warning("documents_by_hand_unreadable", error=str(error))
             return {}
         return {document.alias: document for document in found}

@@ -358,7 +358,7 @@ class Converger:
             return [decode(line) for line in self._kept.read_bytes().splitlines() if line]
         except FileNotFoundError:
             return []
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             log.warning("kept_documents_unreadable", error=str(error))
             return []
 

@@ -10,6 +10,7 @@ import msgspec
 from feedbackloop.capture import elsewhere
 from feedbackloop.capture.elsewhere import Answered, Told
 from feedbackloop.capture.exchange import moment
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.capture.record import Closed, Opened, Recorded
 from feedbackloop.errors import RequestError
 from feedbackloop.events import ELSEWHERE, Alias, Arm, CompletionId, Endpoint, Outcome
@@ -174,7 +175,7 @@ def _asked(told: Told) -> tuple[Endpoint, Asked]:
     try:
         endpoint = _kind.decode(body).endpoint()
         request = asked.read(body, endpoint)
-    except msgspec.ValidationError as error:
+    except UNREADABLE as error:
         raise RequestError(
             "request: expected an object", status=422, param="request", code="invalid_record"
         ) from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import RequestError
 from feedbackloop.events import Alias
 from feedbackloop.promotion.release import ReleaseDocument
@@ -95,7 +96,7 @@ async def mirror_models(server: Upstream, router: Router) -> None:
             # What has a parent is an adapter: a release, which no client names.
             listed = [one.id for one in _models.decode(answer.body).data if one.parent is None]
             router.set_bases({Alias(name): name for name in listed})
-    except (RequestError, msgspec.DecodeError) as error:
+    except (RequestError, *UNREADABLE) as error:
         log.debug("models_not_listed", reason=str(error))
 
 

@@ -56,6 +56,7 @@ def written(folder: Path, header: str, *items: dict[str, Any]) -> Path:
         (Expect(json=True), "```json\n[1, 2]\n```", "[1, 2"),
         (Expect(json=("name",)), '{"name": "ann"}', '{"age": 3}'),
         (Expect(json=("name",)), '{"name": null}', '["name"]'),
+        (Expect(json=True), "[[]]", "[" * 9_999),
         (Expect(min_words=2), "two words", "one"),
         (Expect(max_words=2), "two words", "now three words"),
         (Expect(max_lines=1), "one\n\n", "one\ntwo"),

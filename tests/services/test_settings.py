@@ -64,6 +64,7 @@ def test_a_value_out_of_range_names_the_setting_and_what_was_expected(
         ("FEEDBACKLOOP_LIMITS__TRUSTED_PROXIES", "10.0.0.0/8"),
         ("FEEDBACKLOOP_REDACTION__PRESIDIO__MODELS", "{en: secret}"),
         ("FEEDBACKLOOP_ALIASES", "{"),
+        ("FEEDBACKLOOP_SIDECAR__PASSED_ON", "[" * 9_999),
     ],
 )
 def test_a_list_that_is_no_json_is_named_and_not_shown(
@@ -124,7 +125,7 @@ def test_an_alias_that_no_header_or_path_can_hold_is_refused(
         load()
 
 
-@pytest.mark.parametrize("content", [None, b"home = ", b"home = '\xff'"])
+@pytest.mark.parametrize("content", [None, b"home = ", b"home = '\xff'", b"home = " + b"[" * 9_999])
 def test_a_file_that_cannot_be_read_is_named(
     tmp_path: Path, content: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -270,6 +270,42 @@ def test_one_half_of_a_labelled_set_can_be_scored(tmp_path: Path) -> None:
     assert call("retries", "score", str(file), "--half", "third").exit_code == 2
 
 
+DEEP = "[" * 9_999
+TOO_DEEP: dict[str, tuple[tuple[str, ...], str, int]] = {
+    "a word table": (("retries", "lint"), f"[da]\ndenial = {DEEP}", 1),
+    "dialogues": (("retries", "score"), f'{{"x": {DEEP}', 0),
+    "a suite": (("suite", "lint"), DEEP, 1),
+    "a set with planted values": (("redact", "score"), f'{{"x": {DEEP}', 2),
+    "a verdict": (("gate", "report"), f'{{"x": {DEEP}', 2),
+}
+
+
+@pytest.mark.parametrize(("command", "content", "status"), TOO_DEEP.values(), ids=TOO_DEEP)
+def test_what_is_nested_too_deeply_is_named(
+    tmp_path: Path, command: tuple[str, ...], content: str, status: int
+) -> None:
+    """A file that a machine wrote, or a slip of a key: a traceback tells nobody which."""
+    file = tmp_path / "such"
+    file.write_text(content)
+
+    said = call(*command, str(file))
+
+    assert said.exit_code == status
+    assert isinstance(said.exception, SystemExit | None)
+    assert "nested too deeply" in said.output or "recursion depth" in said.output
+
+
+def test_a_suites_item_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    """With its line, like any other slip."""
+    (tmp_path / "sums.yaml").write_text("name: sums\nitems: sums.jsonl\n")
+    (tmp_path / "sums.jsonl").write_text(f'{{"id": "a", "prompt": {DEEP}\n')
+
+    said = call("suite", "lint", str(tmp_path / "sums.yaml"))
+
+    assert said.exit_code == 1
+    assert "sums.jsonl:1" in said.stdout.replace("\n", "")
+
+
 def test_word_tables_are_checked_before_they_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
