@@ -22,7 +22,7 @@ import structlog
 
 from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.errors import SettingsError
-from services import telemetry
+from services import logs
 from services.ending import exit_status
 from services.settings import Settings, load
 
@@ -373,7 +373,7 @@ def _is_supervisor(pid: int) -> bool:
 
 def main() -> int:
     """Run the supervisor; 0 after SIGTERM, 2 for wrong settings."""
-    telemetry.set_up_logs()
+    logs.set_up()
     return exit_status(_main)
 
 

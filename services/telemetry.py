@@ -1,25 +1,18 @@
-"""Every metric and how it leaves; the shape of a log line.
+"""Every metric and how it leaves.
 
 Label values are closed sets, or what the operator names (alias, partition), or a loaded release,
 whose series ``tallies.py`` keeps, and forgets once it is unloaded.
 """
 
-import logging
-import sys
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
-import structlog
 from prometheus_client import Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
 from feedbackloop.events import Alias, ReleaseName
 from feedbackloop.log.completeness import Completeness
 from services.tallies import REPLIES
-
-_STEPS = 6  # of a traceback
 
 REFUSED = Counter(
     "feedbackloop_requests_refused_total",
@@ -336,30 +329,3 @@ def forget_partition(partition: str) -> None:
     """Remove the series of a partition that another archiver takes care of."""
     for metric in (ARCHIVE_STOPPED, ARCHIVE_LAG_SECONDS, ARCHIVE_POSITION):
         metric.remove_by_labels({"partition": partition})
-
-
-def places(error: BaseException) -> list[str]:
-    """Say where an exception came from, innermost last, without what was in its hands."""
-    steps = traceback.extract_tb(error.__traceback__)[-_STEPS:]
-    return [f"{Path(step.filename).name}:{step.lineno} {step.name}" for step in steps]
-
-
-def set_up_logs(*, debug: bool = False) -> None:
-    """Write log lines to stderr: JSON, or for people if it is a terminal."""
-    terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
-    level = logging.DEBUG if debug else logging.INFO
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True)

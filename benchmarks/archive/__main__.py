@@ -33,7 +33,7 @@ from benchmarks.ending import end_on_sigterm
 from benchmarks.forward.events import many
 from feedbackloop.events import AnyEvent
 from feedbackloop.log import codec
-from services import telemetry, wiring, wiring_kafka
+from services import logs, wiring, wiring_kafka
 from services.settings import Settings
 from tests.apache_kafka import Broker
 
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every turn's figures to this file")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    telemetry.set_up_logs()
+    logs.set_up()
     if options.worker:
         turn = msgspec.json.decode(sys.stdin.buffer.readline(), type=Turn)
         sys.stdout.buffer.write(msgspec.json.encode(WORKERS[options.worker](turn)))

@@ -14,7 +14,7 @@ from random import Random
 from benchmarks.forward.events import KEYS, TENANT, exchange
 from feedbackloop.capture import record
 from feedbackloop.capture.attribution import Attribution
-from services import telemetry, wiring, wiring_spool
+from services import logs, wiring, wiring_spool
 from services.settings import load
 from services.sidecar.forwarder import Forwarder
 from services.sidecar.letters import DeadLetters
@@ -51,7 +51,7 @@ def produce(number: int, *, events: int, per_second: float) -> bool:
 
 def main() -> int:
     """Produce; 0 once everything is in the log."""
-    telemetry.set_up_logs()
+    logs.set_up()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults.producer")
     parser.add_argument("--number", type=int, required=True)
     parser.add_argument("--events", type=int, required=True)

@@ -16,7 +16,7 @@ import uvicorn
 
 from feedbackloop.errors import StoreUnavailable
 from feedbackloop.log.port import Store
-from services import addresses, garbage, telemetry, wiring
+from services import addresses, garbage, logs, wiring
 from services.archiver.archivist import Archivist, Terms
 from services.archiver.keeper import upkeep
 from services.archiver.probe import probe
@@ -146,7 +146,7 @@ def _say_ready(listener: socket.socket) -> None:
 
 def main() -> int:
     """Run the archiver; 0 after SIGTERM, 2 for wrong settings."""
-    telemetry.set_up_logs()
+    logs.set_up()
     return exit_status(_main)
 
 

@@ -23,7 +23,7 @@ from feedbackloop.labels.tally import Tally
 from feedbackloop.promotion.canary import Rule
 from feedbackloop.promotion.retention import Retention
 from feedbackloop.training.planner import Limits
-from services import addresses, telemetry, wiring
+from services import addresses, logs, telemetry, wiring
 from services.apikeys import ApiKeys
 from services.ending import exit_status
 from services.keyring import LiveKeyring
@@ -218,7 +218,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 def main() -> int:
     """Run the scheduler; 0 after SIGTERM, 2 for wrong settings."""
-    telemetry.set_up_logs()
+    logs.set_up()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     return exit_status(_main)

@@ -18,7 +18,7 @@ from feedbackloop.errors import SettingsError
 from feedbackloop.events import Alias
 from feedbackloop.log.port import Spool
 from feedbackloop.log.share import Share
-from services import addresses, garbage, signing, telemetry, wiring, wiring_spool
+from services import addresses, garbage, logs, signing, telemetry, wiring, wiring_spool
 from services.ending import exit_status
 from services.keyring import LiveKeyring
 from services.oidc import Tokens
@@ -267,7 +267,7 @@ def _listen(settings: Settings, name: str) -> socket.socket:
 
 def main() -> int:
     """Run the sidecar; return its exit status."""
-    telemetry.set_up_logs()
+    logs.set_up()
     return exit_status(_main)
 
 

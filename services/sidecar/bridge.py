@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import structlog
 
 from feedbackloop.errors import RequestError
-from services import telemetry
+from services import logs, telemetry
 from services.guard import Application, Message, Scope
 from services.sidecar import wire
 from services.sidecar.connection import Connection
@@ -123,7 +123,7 @@ class Bridge:
 def failed(path: str, error: Exception) -> RequestError:
     """Log and count a failure of ours; return what the client is told."""
     # Not its message: that may hold what people wrote.
-    what, where = type(error).__name__, telemetry.places(error)
+    what, where = type(error).__name__, logs.places(error)
     log.error("request_failed", path=path, error=what, places=where)
     telemetry.REFUSED.labels(str(_FAILED)).inc()
     return internal_error()

@@ -24,7 +24,7 @@ from feedbackloop.errors import SettingsError
 from feedbackloop.events import TenantId
 from feedbackloop.log.port import Outlet
 from feedbackloop.log.share import FarBell, Handles, open_board
-from services import garbage, telemetry, wiring, wiring_spool
+from services import garbage, logs, wiring, wiring_spool
 from services.ending import exit_status
 from services.keyring import LiveKeyring
 from services.settings import Settings, load
@@ -175,7 +175,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICE)
-    telemetry.set_up_logs()
+    logs.set_up()
     drained: list[bool] = []
 
     def run() -> None:

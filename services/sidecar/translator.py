@@ -26,7 +26,7 @@ from feedbackloop.events import (
     TenantId,
 )
 from feedbackloop.log.port import Frame, SpoolGap
-from services import telemetry
+from services import logs, telemetry
 from services.sidecar.redacting import Redacting
 from services.sidecar.unanswered import Unanswered, Waiting
 
@@ -180,7 +180,7 @@ class Translator:
             self._give_up(draft, whole, type(error).__name__)
         except Exception as error:  # noqa: BLE001  # anything may be in a record
             # Not the whole traceback: its last line may hold what people wrote.
-            what, where = type(error).__name__, telemetry.places(error)
+            what, where = type(error).__name__, logs.places(error)
             log.error("record_not_translated", error=what, places=where)  # noqa: TRY400
             self._give_up(draft, whole, "unexpected")
 

@@ -17,7 +17,7 @@ from feedbackloop.errors import FeedbackLoopError, RunError, UnavailableError
 from feedbackloop.events import RunId
 from feedbackloop.training.port import Attempt
 from feedbackloop.training.run import STEPS, Run, RunState
-from services import telemetry, wiring
+from services import logs, wiring
 from services.settings import Settings, load
 from services.trainer.steps import perform
 
@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         # The outermost frame of a process. A GPU out of memory is one of these.
         log.exception("step_crashed", run=asked.run, step=step)
-        return _fail(attempt, f"{type(error).__name__}: {error}", retryable=True)
+        # Torch says what the machine lacks; what others say may quote a row.
+        said = f"{type(error).__name__}: {error}"
+        reason = said if isinstance(error, RuntimeError) else logs.brief(error)
+        return _fail(attempt, reason, retryable=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     attempt.finish(facts)
     log.info("step_finished", run=asked.run, step=step, reason=facts.get("reason"))
@@ -87,5 +90,5 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    telemetry.set_up_logs()
+    logs.set_up()
     sys.exit(main())

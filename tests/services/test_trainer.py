@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from datetime import timedelta
@@ -155,6 +156,23 @@ def test_what_we_did_not_foresee_may_be_tried_again(settings: Settings) -> None:
     assert code == 1
     assert (found.state, found.retryable) == ("failed", True)
     assert "KeyError" in (found.reason or "")
+
+
+def test_what_we_did_not_foresee_is_told_without_what_a_person_said(
+    settings: Settings, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is shown to operators, and logged; a base's own template may quote a prompt."""
+    quoting = shutil.copytree(base, tmp_path / "quoting")
+    (quoting / "chat_template.jinja").write_text("{{ raise_exception(messages[0]['content']) }}")
+    run = prepare(settings)
+    step("snapshot")
+    advance(settings, run, RunState.TRAIN)
+    monkeypatch.setenv("FEEDBACKLOOP_VLLM__MODEL", str(quoting))
+
+    code = step("train")
+
+    reason = status(settings, RunState.TRAIN).reason or ""
+    assert (code, reason.startswith("TemplateError at "), "w0" in reason) == (1, True, False)
 
 
 def test_a_step_that_is_asked_to_stop_says_so(settings: Settings) -> None:

@@ -50,7 +50,7 @@ def test_what_is_read_is_added_to_our_own() -> None:
 @example(b'{"counts":[["NOT_THERE",[],1.0]]}')
 @example(b'{"counts":[["REDACTED",["a","b"],1.0]]}')
 @example(b'{"counts":[["FORWARD_ERRORS",[],-1.0]]}')
-@example(b'{"counts":[["set_up_logs",[],1.0]]}')
+@example(b'{"counts":[["described",[],1.0]]}')
 def test_what_is_no_report_of_this_version_is_a_value_error(line: bytes) -> None:
     """Whoever keeps the child must not end because of a word of it."""
     try:
