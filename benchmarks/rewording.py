@@ -30,6 +30,7 @@ _AUTHORS = {
     "blind.jsonl": "ours",
     "blind-a.jsonl": "A",
     "blind-b.jsonl": "B",
+    "blind-c.jsonl": "C",
 }
 _SAID = {"new_request", "other_subject", "constraint", "rephrase", "edit"}
 """What is found where a turn says nothing outright of the answer."""

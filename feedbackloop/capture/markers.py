@@ -12,6 +12,7 @@ from re import compile as regex
 import msgspec
 
 from feedbackloop.capture.folding import folded
+from feedbackloop.capture.subject import is_open
 from feedbackloop.capture.words import Language, Marker
 
 _READ = 400  # characters; what a person thinks of an answer comes first
@@ -26,6 +27,7 @@ _SENTENCES = regex(r"([.!?;\n](?:(?:(?<!\.)|(?<!\d\.)(?!\w))[\s.!?;]*|(?<=\d\.)\
 _PARTS = regex(r"[\s,:()*_~>|]*(?:[,:()*_~>|]|\s-+\s)[\s,:()*_~>|-]*")
 _PARTED = regex(r"[,:()*_~>|-]")  # a sign of those, and of little else
 _EDGES = " \t\"'-*_#>[]."
+_BETWEEN = f"{_EDGES},:!?"
 _GLAD = regex(
     "[\U0001f44d\U0001f64f\u2764\U0001f60d\U0001f389\U0001f4af\U0001f44f\U0001f44c\U0001f970\U0001f917]"
 )
@@ -187,9 +189,28 @@ def constrains(one: Turn) -> bool:
 
 
 def follows(one: Turn) -> bool:
-    """Say whether a turn goes on from the answer: "And ...?", "What about ...?"."""
+    """Say whether a turn goes on from the answer: "And ...?", "Ok, what about ...?"."""
     head = one.text.lstrip(_EDGES)
-    return any(language.heads(head, Marker.FOLLOW) for language in one.tongues)
+    while head and not _any(head, Marker.FOLLOW, one.tongues):
+        filler = max(language.heads(head, Marker.FILLERS) for language in one.tongues)
+        head = head[filler:].lstrip(_BETWEEN) if filler else ""
+    return bool(head)
+
+
+def asks_anew(one: Turn) -> bool:
+    """Say whether a turn announces the question in other words, and asks it: "I mean, how ...?"."""
+    # A word that asks in another language may be any word in this one.
+    tongues = one.tongues[:1]
+    places = [n for n, clause in enumerate(one.clauses) if _rewords(clause, one.tongues)]
+    return bool(places) and any(
+        inquires(clause, tongues) or is_open(clause.text, tongues)
+        for clause in one.clauses[places[0] :]
+    )
+
+
+def rewords(one: Turn) -> bool:
+    """Say whether a turn announces other words for the same: "I mean ...", "In other words"."""
+    return any(_rewords(clause, one.tongues) for clause in one.clauses)
 
 
 def has_question(one: Turn) -> bool:
@@ -266,6 +287,10 @@ def _after_no(text: str, tongues: Tongues) -> Iterator[str]:
         end = language.heads(text, Marker.DENIAL)
         if end and text[end:].strip():
             yield text[end:].strip()
+
+
+def _rewords(clause: Clause, tongues: Tongues) -> bool:
+    return any(_any(text, Marker.REWORD, tongues) for text in _after_no(clause.text, tongues))
 
 
 def _wishes(clause: Clause, tongues: Tongues) -> bool:

@@ -18,6 +18,10 @@ _BEFORE = regex(r"[:\n\"]|(?<!\w)'|[.!?]\s")
 _AFTER = regex(r"[\n\"]|'(?!\w)|[.!?:]\s|,\s")
 """What an instruction begins with that stands after its material."""
 
+_QUOTED = regex(r"\"([^\"\n]+)\"|(?<!\w)'([^'\n]+)'(?!\w)")
+_MARKS = regex('["\u2018-\u201e\u00ab\u300c`]')
+_TEXT_WORDS = 4  # of a quote that is a text, and no name or term
+
 _SAME = 0.5  # likeness, or share of words in the same order, at which it is the same, mended
 
 
@@ -41,6 +45,18 @@ def is_other_material(one: str, other: str) -> bool:
         return False
     before, after = one[begins : len(one) - ends].strip(), other[begins : len(other) - ends].strip()
     return bool(before) and bool(after) and not _is_mended(before, after)
+
+
+def brings_text(one: str, other: str) -> bool:
+    """Say whether a turn quotes a text that the one before did not hold: something to work on."""
+    if "'" not in other and not _MARKS.search(other):
+        return False
+    before = folded(one)
+    return any(
+        len(text.split()) >= _TEXT_WORDS and text not in before
+        for pair in _QUOTED.findall(folded(other))
+        for text in pair
+    )
 
 
 def aligned(one: str, other: str) -> tuple[str, str]:

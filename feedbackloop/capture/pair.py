@@ -10,9 +10,16 @@ from feedbackloop.capture.markers import Turn
 from feedbackloop.capture.material import aligned, is_other_material
 from feedbackloop.capture.similarity import is_similar, similarity
 from feedbackloop.capture.sketch import Sketch
-from feedbackloop.capture.subject import Shared, Subject, is_other_subject, shared, subject
+from feedbackloop.capture.subject import (
+    Shared,
+    Subject,
+    facts,
+    is_other_subject,
+    shared,
+    subject,
+)
 from feedbackloop.capture.tongues import tongues
-from feedbackloop.capture.words import Vocabulary
+from feedbackloop.capture.words import Marker, Vocabulary
 from feedbackloop.events import Outcome
 
 LONG = 30
@@ -97,6 +104,16 @@ class Pair:
     def after(self) -> Subject:
         """What the second turn is about."""
         return subject(self.second.said, self.tongues)
+
+    @cached_property
+    def facts(self) -> frozenset[Marker]:
+        """What the first turn asks for: a person, a time, a way ..."""
+        return facts(self.first.said, self.tongues)
+
+    @cached_property
+    def facts_again(self) -> frozenset[Marker]:
+        """What the second turn asks for."""
+        return facts(self.second.said, self.tongues)
 
     @cached_property
     def shared(self) -> Shared:

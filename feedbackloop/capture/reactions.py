@@ -9,7 +9,7 @@ import msgspec
 
 from feedbackloop.capture import contrary, markers
 from feedbackloop.capture.pair import Pair
-from feedbackloop.capture.rewording import LIKELY, SURE, is_second_try, new_wish
+from feedbackloop.capture.rewording import LIKELY, SURE, is_second_try, keeps_much, new_wish
 from feedbackloop.capture.subject import is_other_subject, kept
 from feedbackloop.events import RetryKind
 
@@ -70,8 +70,10 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
         return _nothing("new_request")
     apart = not two.first.is_reply and two.first.conversation != two.second.conversation
     edited = _is_edited(two, limits.edit_similarity)
-    anew = (apart or not edited) and is_second_try(
-        two, similarity=limits.edit_similarity, least=SURE if apart else LIKELY
+    anew = (
+        (apart or not edited)
+        and keeps_much(two)
+        and is_second_try(two, similarity=limits.edit_similarity, least=SURE if apart else LIKELY)
     )
     if not anew and not edited:
         return _nothing("new_request")
@@ -109,7 +111,8 @@ def _in_words(two: Pair, limits: Limits) -> Reaction | None:
     denies = markers.denies(turn) and not markers.is_polite(turn)
     objects = _objects(two, denies=denies)
     if objects and not two.is_game:
-        return _rejected(RetryKind.CORRECTION, two)
+        anew = markers.asks_anew(turn)
+        return _rejected(RetryKind.REPHRASE if anew else RetryKind.CORRECTION, two)
     said = {
         "answer": denies or objects,
         "go_on": markers.goes_on(turn),

@@ -11,61 +11,68 @@ dialogues and says how well those fitted to all but one author's do on that auth
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import log
-from re import compile as regex
 
 from feedbackloop.capture import markers
-from feedbackloop.capture.folding import folded
+from feedbackloop.capture.answering import (
+    is_defined,
+    is_evasive,
+    is_not_told,
+    is_restated,
+)
 from feedbackloop.capture.markers import Clause, Turn
+from feedbackloop.capture.material import brings_text
 from feedbackloop.capture.pair import Pair
 from feedbackloop.capture.subject import (
-    ASKED,
     Subject,
     asks_for_more_of_it,
     asks_otherwise,
     asks_yes_or_no,
+    is_open,
     kept,
 )
 from feedbackloop.capture.words import Language, Marker
 
-LIKELY = 1.0
+LIKELY = 1.2
 """Least weight of the signs at which a turn asks for the same again."""
 
 SURE = 2.0
 """The same where nothing else shows that the two turns belong together."""
 
-BIAS = -3.9
+BIAS = -2.0
 WEIGHTS: Mapping[str, float] = {
-    "kept": 1.7,
     "kept_all": 1.0,
-    "kept_two": 1.3,
-    "alike": 2.8,
+    "kept_two": 1.2,
+    "alike": 1.9,
     "new_words": 2.8,
-    "longer": 2.7,
-    "defined": 3.3,
-    "not_told": 3.9,
-    "follows": -4.1,
-    "other_material": -3.0,
-    "exchanged": -2.0,
-    "other_fact": -1.9,
-    "closed": -3.1,
-    "from_answer": -1.0,
-    "answers": -3.4,
-    "keywords": -1.2,
-    "brief": -1.6,
+    "longer": 1.6,
+    "reword": 3.4,
+    "defined": 1.8,
+    "restated": 1.5,
+    "not_told": 2.8,
+    "evasive": 2.7,
+    "follows": -4.0,
+    "other_material": -7.1,
+    "exchanged": -2.9,
+    "other_fact": -2.0,
+    "closed": -3.3,
+    "from_answer": -1.1,
+    "answers": -2.0,
+    "keywords": -0.3,
+    "brief": -2.2,
 }
 """How much each sign speaks for a second try, in logarithms of odds; see ``signs``."""
 
+_MISSING = ("reword", "defined", "restated", "not_told", "evasive")
+"""Signs that the answer missed the question. Without them, who keeps little says something else."""
+
+_HALF = 0.5  # of the first turn's words of content
 _ENOUGH = 2  # words of content in common
 _ENOUGH_CHARACTERS = 3
 _MANY_NEW = 6  # words of content
 _TIMES_LONGER = 1.5  # in logarithms; more than that says no more
 _BRIEF = 3  # words
 _BRIEF_CHARACTERS = 6
-_THING_CHARACTERS = 4  # of a question that names more than a thing
-_BEGINNING = 6  # words of an answer in which it says what a thing is
-_NEAR = 3  # places from the thing to past its verb: "Raspberry Pi is"
 _REFINED = 0.8  # of a turn's words in the same order, in one that sets a condition more
-_DIGIT = regex(r"\d")
 
 
 def is_second_try(two: Pair, *, similarity: float, least: float = LIKELY) -> bool:
@@ -105,14 +112,17 @@ def signs(two: Pair, *, similarity: float) -> dict[str, float]:
     """Return what speaks for a second try and against it; nothing if no word of content is shared.
 
     ======================  =====================================================================
-    kept, kept_all,         share of the first turn's words of content that the second has; all
-    kept_two                of several; two at least
+    kept_all, kept_two      it has all of the first turn's words of content, if several; has two
     alike                   the turns are alike, and nothing shows a wish of its own
-    new_words, longer       how many words the second brings in, up to six; how much longer it is
+    new_words, longer       how many words the second brings in, up to six; how much longer it is:
+                            nothing in its favour if it keeps little and the answer was none
+    reword                  it announces other words for the same: "I mean", "in other words"
     defined                 the answer began by saying what the thing is that was asked about
-    not_told                a number or a time is still asked for, and the answer had no digit
-    follows                 it begins like a follow-up: "and", "what about"
-    other_material          one instruction over another text
+    restated                a way or a reason was asked for, and the answer began with the thing
+    not_told                a number or a time is still asked for, and the answer had none
+    evasive                 the answer refused, put off, or said no more than that it depends
+    follows                 it begins like a follow-up ("and", "what about"), with a word of its own
+    other_material          one instruction over another text, or a text quoted that is new
     exchanged               the same words about something else
     other_fact              it asks for a person, time, place, reason or number, the first did not
     closed                  yes or no would answer it, and not the first
@@ -127,24 +137,39 @@ def signs(two: Pair, *, similarity: float) -> dict[str, float]:
 
 
 def _speaking_for(two: Pair, similarity: float) -> dict[str, float]:
-    one, other = two.before, two.after
+    one = two.before
     gone, new, matched = two.parts
     if matched == 0:
         return {}
-    spaced = two.tongues[0].spaced
-    growth = log((len(two.second.said) + 1) / (len(two.first.said) + 1))
-    return {
-        "kept": matched / len(one.content),
+    found = {
         "kept_all": float(not gone and len(one.content) > 1),
-        "kept_two": float(
-            matched - _names(one, other) >= _ENOUGH if spaced else matched >= _ENOUGH_CHARACTERS
-        ),
+        "kept_two": float(_keeps_two(two)),
         "alike": float(two.is_alike(similarity) and new_wish(two) is None),
-        "new_words": min(1.0, len(new) / _MANY_NEW),
-        "longer": max(-_TIMES_LONGER, min(_TIMES_LONGER, growth)),
-        "defined": float(_is_defined(two)),
-        "not_told": float(_is_not_told(two)),
+        "reword": float(markers.rewords(two.turn)),
+        "defined": float(is_defined(two)),
+        "restated": float(is_restated(two)),
+        "not_told": float(is_not_told(two)),
+        "evasive": float(is_evasive(two)),
     }
+    growth = log((len(two.second.said) + 1) / (len(two.first.said) + 1))
+    belongs = keeps_much(two) or any(found[name] for name in _MISSING)
+    return {
+        **found,
+        "new_words": min(1.0, len(new) / _MANY_NEW) if belongs else 0.0,
+        "longer": max(-_TIMES_LONGER, min(_TIMES_LONGER if belongs else 0.0, growth)),
+    }
+
+
+def keeps_much(two: Pair) -> bool:
+    """Say whether a turn keeps half of what the one before was about, or two things of it."""
+    return two.parts[2] >= _HALF * len(two.before.content) > 0 or _keeps_two(two)
+
+
+def _keeps_two(two: Pair) -> bool:
+    matched = two.parts[2]
+    if not two.tongues[0].spaced:
+        return matched >= _ENOUGH_CHARACTERS
+    return matched >= _ENOUGH and matched - _names(two.before, two.after) >= _ENOUGH
 
 
 def _speaking_against(two: Pair) -> dict[str, float]:
@@ -152,14 +177,16 @@ def _speaking_against(two: Pair) -> dict[str, float]:
     spaced = two.tongues[0].spaced
     head = other.content[0] if other.content else ""
     return {
-        "follows": float(markers.follows(two.turn)),
-        "other_material": float(two.is_other_material),
+        "follows": float(_goes_on(two)),
+        "other_material": float(
+            two.is_other_material or brings_text(two.first.said, two.second.said)
+        ),
         "exchanged": float(two.is_exchanged),
-        "other_fact": float(asks_otherwise(two.first.said, two.second.said, two.tongues)),
+        "other_fact": float(asks_otherwise(two.facts, two.facts_again)),
         "closed": float(_closes(two.turn_before, two.turn)),
         "from_answer": float(head in two.parts[1] and head in two.answer.forms),
         "answers": float(two.first.asks),
-        "keywords": float(not _facts(two.first.said, two.tongues)),
+        "keywords": float(not two.facts),
         "brief": float(
             len(other.words) <= _BRIEF if spaced else len(two.second.said) <= _BRIEF_CHARACTERS
         ),
@@ -185,9 +212,9 @@ def _asks_further(two: Pair) -> bool:
     """Say whether a turn asks something else about the same subject."""
     before, after = two.first.said, two.second.said
     return (
-        markers.follows(two.turn)
+        _goes_on(two)
         or asks_for_more_of_it(two.after, two.shared)
-        or asks_otherwise(before, after, two.tongues)
+        or asks_otherwise(two.facts, two.facts_again)
         or asks_yes_or_no(before, after, two.tongues)
     )
 
@@ -201,55 +228,32 @@ def _names(one: Subject, other: Subject) -> int:
     return len(sides[0] & sides[1])
 
 
-_NUMBERS = frozenset({Marker.WHEN, Marker.AMOUNT})
-
-
-def _facts(said: str, tongues: Sequence[Language]) -> frozenset[Marker]:
-    """Return what a turn asks for."""
-    text = folded(said)
-    return frozenset(
-        marker
-        for marker in (*ASKED, Marker.HOW)
-        if any(language.holds(text, marker) for language in tongues)
-    )
+def _goes_on(two: Pair) -> bool:
+    """Say whether a turn begins like a follow-up, and brings something in."""
+    return bool(two.parts[1]) and markers.follows(two.turn)
 
 
 def _closes(before: Turn, after: Turn) -> bool:
-    """Say whether yes or no would answer some clause of a turn, but none of the one before."""
-    return any(_is_closed(clause, after.tongues) for clause in after.clauses) and not any(
-        _is_closed(clause, before.tongues) for clause in before.clauses
+    """Say whether yes or no would answer a turn, but not the one before."""
+    return _is_closed(after) and not _is_closed(before)
+
+
+def _is_closed(turn: Turn) -> bool:
+    """Say whether yes or no answers some clause, and none asks for more.
+
+    "Can somebody say how ...?" and "Is there a way to ...?" do.
+    """
+    return any(_asks_whether(clause, turn.tongues) for clause in turn.clauses) and not any(
+        is_open(clause.text, turn.tongues)
+        or any(language.holds(clause.text, Marker.HOW) for language in turn.tongues)
+        for clause in turn.clauses
     )
 
 
-def _is_closed(clause: Clause, tongues: Sequence[Language]) -> bool:
-    words = clause.text.split()
-    if any(word in language.open for word in words for language in tongues):
-        return False
+def _asks_whether(clause: Clause, tongues: Sequence[Language]) -> bool:
     return any(
         language.heads(clause.text, Marker.YES_NO) > 0
         if language.spaced
         else language.holds(clause.text, Marker.YES_NO)
         for language in tongues
-    )
-
-
-def _is_not_told(two: Pair) -> bool:
-    """Say whether a number or a time is still asked for that the answer did not hold."""
-    if _DIGIT.search(two.first.answered):
-        return False
-    asked, still = (_facts(one.said, two.tongues) for one in (two.first, two.second))
-    return bool(asked & still & _NUMBERS)
-
-
-def _is_defined(two: Pair) -> bool:
-    """Say whether an answer says what a thing is, of which more was asked than that."""
-    least = _ENOUGH if two.tongues[0].spaced else _THING_CHARACTERS
-    if len(two.before.content) < least and not _facts(two.first.said, two.tongues):
-        return False
-    words = two.answer.words[:_BEGINNING]
-    return any(
-        any(then in language.copula for then in two.answer.words[n + 1 : n + _NEAR])
-        and word in two.before.forms
-        for n, word in enumerate(words)
-        for language in two.tongues
     )

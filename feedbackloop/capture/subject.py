@@ -173,12 +173,23 @@ def _numbers(one: Subject) -> Counter[str]:
     return Counter([word for word in one.words if word.isdecimal()])
 
 
-def asks_otherwise(one: str, other: str, tongues: Sequence[Language]) -> bool:
-    """Say whether a turn asks for a fact that the one before did not: when instead of who."""
-    before, after = folded(one[:_READ]), folded(other[:_READ])
-    return any(
-        _holds(after, marker, tongues) and not _holds(before, marker, tongues) for marker in ASKED
+def facts(said: str, tongues: Sequence[Language]) -> frozenset[Marker]:
+    """Return what a turn asks for: some of ``ASKED``, or a way to do something."""
+    text = folded(said[:_READ])
+    return frozenset(
+        marker
+        for marker in (*ASKED, Marker.HOW)
+        if any(language.holds(text, marker) for language in tongues)
     )
+
+
+def asks_otherwise(before: frozenset[Marker], after: frozenset[Marker]) -> bool:
+    """Say whether a turn asks for a fact that the one before did not: when instead of who.
+
+    Where to do a thing is a way to do it.
+    """
+    known = before | {Marker.WHERE} if Marker.HOW in before else before
+    return not (after & {*ASKED}) <= known
 
 
 def asks_for_more_of_it(other: Subject, common: Shared) -> bool:
@@ -199,10 +210,21 @@ def asks_yes_or_no(one: str, other: str, tongues: Sequence[Language]) -> bool:
     A question within a question is open: "Can you tell me how ...?".
     """
     before, after = (folded(said[:_READ]).rstrip(" ?!.") for said in (one, other))
-    if any(word in language.open for word in _TOKEN.findall(after) for language in tongues):
+    if is_open(after, tongues):
         return False
     return any(
         _is_closed(after, language) and not _is_closed(before, language) for language in tongues
+    )
+
+
+def is_open(text: str, tongues: Sequence[Language]) -> bool:
+    """Say whether a folded text asks what yes or no does not answer: "what", "which"."""
+    words = frozenset(_TOKEN.findall(text))
+    return any(
+        not words.isdisjoint(language.open)
+        if language.spaced
+        else any(one in text for one in language.open)
+        for language in tongues
     )
 
 
@@ -215,10 +237,6 @@ def _is_closed(text: str, language: Language) -> bool:
     if language.spaced:
         return language.heads(text, Marker.YES_NO) > 0
     return language.holds(text, Marker.YES_NO)
-
-
-def _holds(text: str, marker: Marker, tongues: Sequence[Language]) -> bool:
-    return any(language.holds(text, marker) for language in tongues)
 
 
 def _is_idle(bare: str, word: str, lists: Sequence[frozenset[str]]) -> bool:

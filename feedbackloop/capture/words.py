@@ -99,6 +99,18 @@ class Marker(StrEnum):
     HOW = "how"
     """Asks for a way to do something."""
 
+    REWORD = "reword"
+    """Announces the same in other words: I mean, my question is."""
+
+    EVASIVE = "evasive"
+    """Of an answer, anywhere: it refuses, puts off, or says that it depends."""
+
+    TELLING = "telling"
+    """Begins an answer that tells how: you can, in order to, use."""
+
+    NUMBER = "number"
+    """Of an answer, anywhere: a number that is spelled out."""
+
 
 JUDGING: Final = (
     Marker.POLITE,

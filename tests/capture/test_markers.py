@@ -200,3 +200,41 @@ def test_any_turn_can_be_read(said: str) -> None:
 
     assert not (markers.is_polite(one) and markers.is_glad(one))
     assert len(one.clauses) <= 8
+
+
+@pytest.mark.parametrize(
+    ("said", "anew"),
+    [
+        ("I mean, how do I undo it on the server?", True),
+        ("no i meant which files are ignored", True),
+        ("My question was: who pays for it?", True),
+        ("Ich meine, wie lange bleibt er frisch?", True),
+        ("я имею в виду, сколько это стоит", True),
+        ("我的意思是怎么备份", True),
+        ("No, I meant the island", False),
+        ("I meant Friday, you put Thursday", False),
+        ("How do I undo it?", False),
+    ],
+)
+def test_a_question_that_is_announced_in_other_words_is_asked_anew(
+    said: str, *, anew: bool
+) -> None:
+    """Who meant a thing corrects; who meant a question asks it again."""
+    assert markers.asks_anew(read(said)) is anew
+
+
+@pytest.mark.parametrize(
+    ("said", "follows"),
+    [
+        ("and how is it in winter", True),
+        ("ok, and how is it in winter", True),
+        ("Well, what about winter?", True),
+        ("Und im Winter?", True),
+        ("ok how is it in winter", False),
+        ("well", False),
+        ("", False),
+    ],
+)
+def test_a_follow_up_may_begin_with_a_word_that_says_nothing(said: str, *, follows: bool) -> None:
+    """People nod before they go on."""
+    assert markers.follows(read(said)) is follows

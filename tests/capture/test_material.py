@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedbackloop.capture.material import is_other_material
+from feedbackloop.capture.material import brings_text, is_other_material
 
 OTHER = [
     ("Translate to Italian: The meeting is at noon.", "Translate to Italian: Bring your laptop."),
@@ -53,3 +53,26 @@ def test_the_order_of_two_turns_does_not_matter(one: str, other: str) -> None:
 def test_a_turn_is_not_about_other_material_than_itself(one: str) -> None:
     """The same prompt once more is a retry, whatever it holds."""
     assert not is_other_material(one, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "brings"),
+    [
+        ("Is this opening good: 'It was dark.'", "Now: 'It was a cold night in May.'", True),
+        ("Reply to this mail", 'next: "where is my parcel, please"', True),
+        ("Fix: 'we was late for the bus'", "I said fix 'we was late for the bus'", False),
+        ("what does 'cold turkey' mean", "where does 'cold turkey' come from", False),
+        ("how do i stop my dog's barking", "what's my dog's reason to bark so much", False),
+    ],
+)
+def test_a_text_that_is_quoted_for_the_first_time_is_to_be_worked_on(
+    one: str, other: str, *, brings: bool
+) -> None:
+    """A term in quotes is what a question is about; a sentence is material."""
+    assert brings_text(one, other) is brings
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_a_text_that_was_there_before_is_not_brought(one: str, text: str) -> None:
+    """Whoever asks again quotes what was quoted."""
+    assert not brings_text(f"{one} {text}", text) or text not in f"{one} {text}"

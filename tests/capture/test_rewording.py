@@ -53,6 +53,26 @@ ANEW = [
         "PDF是一种由Adobe公司开发的文件格式。",
         "用什么方法可以把pdf文件转换成可以编辑的word",
     ),
+    (
+        "how do i descale a kettle",
+        "Kettles come in steel and in glass.",
+        "what gets the chalk off the bottom of a kettle",
+    ),
+    (
+        "can my landlord raise the rent twice in one year",
+        "That depends on many things.",
+        "law on rent increases by a landlord within the same year",
+    ),
+    (
+        "how do i descale a kettle",
+        "Boil vinegar in it.",
+        "i mean, how do i get the chalk off without vinegar, say in a tea kettle",
+    ),
+    (
+        "suggest a cheese for onion soup",
+        "Cheese is made of milk.",
+        "so which cheese for the onion soup",
+    ),
 ]
 
 NEW = {
@@ -96,6 +116,21 @@ NEW = {
         "write a short poem about autumn leaves",
         "Leaves fall.",
         "write a long letter to my aunt about the autumn leaves here",
+    ),
+    "a text": (
+        "is this a good opening for my story: 'It was late and dark.'",
+        "It's short. Say what the hero wants.",
+        "new opening for the story: 'Anna wanted to be home by noon, and never was.'",
+    ),
+    "a follow-up after a nod": (
+        "what's the sea like near split in june",
+        "Warm: 22 to 24 degrees, and calm.",
+        "ok and what's the sea like in october",
+    ),
+    "a number that was spelled out": (
+        "how long do i boil an egg for a soft yolk",
+        "Six minutes.",
+        "how long do i boil an egg for a firm yolk",
     ),
     "a quote": (
         "what does 'cold turkey' mean in english",

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.capture import subject as subjects
-from feedbackloop.capture.subject import Subject, asks_otherwise, shared
+from feedbackloop.capture.subject import Subject, asks_otherwise, facts, is_open, shared
 from feedbackloop.capture.tongues import tongues
 from feedbackloop.capture.words import known_words
 
@@ -73,7 +73,9 @@ def test_a_second_try_is_no_other_subject(one: str, other: str) -> None:
 )
 def test_another_question_about_the_same_thing_asks_otherwise(one: str, other: str) -> None:
     """A follow-up repeats the nouns, and so does a rephrasing; the question word tells."""
-    assert asks_otherwise(one, other, tongues(other, one, KNOWN))
+    languages = tongues(other, one, KNOWN)
+
+    assert asks_otherwise(facts(one, languages), facts(other, languages))
 
 
 @pytest.mark.parametrize(
@@ -82,11 +84,31 @@ def test_another_question_about_the_same_thing_asks_otherwise(one: str, other: s
         ("Why do cats purr?", "What makes a cat purr?"),
         ("Combien coûte un passeport ?", "Quel est le prix d'un passeport ?"),
         ("How long does it keep?", "For how many days does it keep?"),
+        ("How do I change my password?", "Where can I change my password?"),
     ],
 )
 def test_the_same_question_in_other_question_words_does_not(one: str, other: str) -> None:
     """A price is an amount, and a reason answers why."""
-    assert not asks_otherwise(one, other, tongues(other, one, KNOWN))
+    languages = tongues(other, one, KNOWN)
+
+    assert not asks_otherwise(facts(one, languages), facts(other, languages))
+
+
+@pytest.mark.parametrize(
+    ("said", "answered_by_yes"),
+    [
+        ("does basil need shade", True),
+        ("which basil needs shade", False),
+        ("basil braucht schatten", True),
+        ("罗勒需要浇水吗", True),
+        ("罗勒怎么浇水", False),
+    ],
+)
+def test_a_word_that_asks_openly_is_found_with_and_without_spaces(
+    said: str, *, answered_by_yes: bool
+) -> None:
+    """In Chinese it stands amid the others."""
+    assert is_open(said, tongues(said, "", KNOWN)[:1]) is not answered_by_yes
 
 
 @given(st.text(max_size=200), st.text(max_size=200))

@@ -1,0 +1,70 @@
+"""Did an answer tell what was asked? Signs in its beginning, for and against.
+
+"Kettles are vessels for boiling water" is no answer to "How do I get the limescale out?". Whoever
+asks on after such an answer mostly asks the same again.
+"""
+
+from re import compile as regex
+
+from feedbackloop.capture.folding import folded
+from feedbackloop.capture.pair import Pair
+from feedbackloop.capture.words import Marker
+
+_ENOUGH = 2  # words of content
+_THING_CHARACTERS = 4  # of a question that names more than a thing
+_BEGINNING = 6  # words of an answer in which it says what a thing is
+_NEAR = 3  # places from the thing to past its verb: "Raspberry Pi is"
+_FIRST = 3  # words of an answer that say what it is about
+_LONG = 250  # characters; a longer answer says that it depends, and goes on to tell
+_SIGNS = " \"'*#-"
+_DIGIT = regex(r"\d")
+_NUMBERS = frozenset({Marker.WHEN, Marker.AMOUNT})
+_MANNER = frozenset({Marker.HOW, Marker.WHY})
+
+
+def is_not_told(two: Pair) -> bool:
+    """Say whether a number or a time is still asked for that the answer did not hold."""
+    if not two.facts & two.facts_again & _NUMBERS:
+        return False
+    return not _DIGIT.search(two.first.answered) and not _holds(two, Marker.NUMBER)
+
+
+def is_defined(two: Pair) -> bool:
+    """Say whether an answer says what a thing is, of which more was asked than that."""
+    least = _ENOUGH if two.tongues[0].spaced else _THING_CHARACTERS
+    if len(two.before.content) < least and not two.facts:
+        return False
+    words = two.answer.words[:_BEGINNING]
+    return any(
+        any(then in language.copula for then in two.answer.words[n + 1 : n + _NEAR])
+        and word in two.before.forms
+        for n, word in enumerate(words)
+        for language in two.tongues
+    )
+
+
+def is_restated(two: Pair) -> bool:
+    """Say whether a way or a reason was asked for, and the answer begins with the thing itself.
+
+    "To get rust off a pan, ..." and "You can get ..." do too, and go on to tell.
+    """
+    if not two.facts & _MANNER or _tells(two):
+        return False
+    about = {*two.answer.content}
+    first = [word for word in two.answer.words[:_FIRST] if word in about]
+    return any(word in two.before.forms for word in first or two.answer.content[:1])
+
+
+def is_evasive(two: Pair) -> bool:
+    """Say whether an answer refuses, puts off, or says no more than that it depends."""
+    return len(two.first.answered) < _LONG and _holds(two, Marker.EVASIVE)
+
+
+def _tells(two: Pair) -> bool:
+    head = folded(two.first.answered).lstrip(_SIGNS)
+    return any(language.heads(head, Marker.TELLING) > 0 for language in two.tongues[:1])
+
+
+def _holds(two: Pair, marker: Marker) -> bool:
+    text = folded(two.first.answered)
+    return any(language.holds(text, marker) for language in two.tongues)
