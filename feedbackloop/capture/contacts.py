@@ -109,6 +109,8 @@ _LAST_GROUP = regex(r"[ .\-/(]+[0-9]+\)?$")
 _PARENTHESES = regex(
     r"\(0?[1-9][0-9]{1,4}\)[ \-]?[0-9]{2,5}(?:[ .\-/][0-9]{2,5}){0,3}" + ALONE_AFTER
 )
+# What comes after a 0 tells most numbers from those that people are called at.
+_ZERO = regex(r"0(?:0[1-9]|[1-9][0-9]{0,4}[ .\-/])")
 _TRUNK = regex(r"0[1-9][0-9]{0,4}(?:[ .\-/]{1,3}[0-9]{2,8}){1,5}" + ALONE_AFTER)
 _DATE = regex(r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}$")
 _CODES_OF_COUNTRIES = (
@@ -129,9 +131,10 @@ class PhoneRecogniser(AtDigits):
     """Finds telephone numbers: international ones, and national ones by form or context."""
 
     kinds = frozenset({"PHONE"})
+    finds_alone = True
 
     def at(self, text: str, places: Sequence[int]) -> Iterable[Found]:
-        zeros = [place for place in places if text[place] == "0"]
+        zeros = [place for place in places if text[place] == "0" and _ZERO.match(text, place)]
         pluses = [place for place in places if text[place - 1 : place] == "+"]
         if not zeros and not pluses and "(" not in text:
             return ()
@@ -263,6 +266,7 @@ class MacRecogniser:
     """Finds addresses of network cards."""
 
     kinds = frozenset({"MAC"})
+    signs = (":", "-")
 
     def find(self, text: str) -> Iterable[Found]:
         """Say where addresses stand."""

@@ -5,19 +5,18 @@ known shape are checked: ``999-99-9999``. So a text costs one scan, however many
 are known, and a number is found beside others.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from re import compile as regex
 from typing import NamedTuple
 
-from feedbackloop.capture.recognisers import AtDigits, Context, Found, joins
+from feedbackloop.capture.recognisers import ALONE_LEAST, AtDigits, Context, Found, joins
 
 _RUN = regex(r"[0-9]+(?:[ .\-/][0-9]+)*")
 _GROUP = regex(r"[0-9]+")
 _SHAPE = str.maketrans("012345678", "999999999")
 _BARE = str.maketrans("", "", " .-/")
 _GROUPS = 8  # of the longest shape
-_LEAST = 8  # characters of the shortest shape
 _SHORT = 40  # characters of a run that is like many others
 _REMEMBERED = 1_000  # shapes of such runs
 
@@ -44,7 +43,9 @@ _Window = tuple[int, int, Sequence[tuple[Number, bool]]]
 
 
 class DigitRecogniser(AtDigits):
-    """Finds numbers of known shapes."""
+    """Finds numbers of known shapes, of which none is shorter than ``ALONE_LEAST``."""
+
+    finds_alone = True
 
     def __init__(self, numbers: Sequence[Number]) -> None:
         self.kinds = frozenset(one.kind for one in numbers)
@@ -56,22 +57,22 @@ class DigitRecogniser(AtDigits):
         self._longest = max(map(len, self._by_shape))
         self._windows_of = lru_cache(_REMEMBERED)(self._windows)
 
-    def at(self, text: str, places: Sequence[int]) -> Iterator[Found]:
+    def at(self, text: str, places: Sequence[int]) -> list[Found]:
+        found: list[Found] = []
         end = 0
         for start in places:
             match = None if start < end else _RUN.match(text, start)
             if match is None:
                 continue
             end = match.end()
-            if end - start >= _LEAST:
-                yield from self._run(text, start, end)
+            if end - start >= ALONE_LEAST:
+                for first, last, known in self._known(match.group()):
+                    found += _checked(text, start + first, start + last, known)
+        return found
 
-    def _run(self, text: str, start: int, end: int) -> Iterator[Found]:
-        shape = text[start:end].translate(_SHAPE)
-        find = self._windows_of if len(shape) <= _SHORT else self._windows
-        for first, last, known in find(shape):
-            if _stands_alone(text, start + first, start + last):
-                yield from self._checked(text, start + first, start + last, known)
+    def _known(self, run: str) -> list[_Window]:
+        find = self._windows_of if len(run) <= _SHORT else self._windows
+        return find(run.translate(_SHAPE))
 
     def _windows(self, shape: str) -> list[_Window]:
         """Return the parts of a run that are written like some numbers."""
@@ -85,19 +86,22 @@ class DigitRecogniser(AtDigits):
                     windows.append((first, last, known))
         return windows
 
-    def _checked(
-        self, text: str, start: int, end: int, known: Sequence[tuple[Number, bool]]
-    ) -> Iterator[Found]:
-        digits = text[start:end].translate(_BARE)
-        for number, is_loose in known:
-            if not number.is_valid(digits):
-                continue
-            near = number.context is not None and number.context.near(text, start, end)
-            if near or not is_loose:
-                # What is announced by name outranks what only looks like it.
-                yield Found(start, end, number.kind)
-                if near:
-                    return
+
+def _checked(text: str, start: int, end: int, known: Sequence[tuple[Number, bool]]) -> list[Found]:
+    if not _stands_alone(text, start, end):
+        return []
+    found = []
+    digits = text[start:end].translate(_BARE)
+    for number, is_loose in known:
+        if not number.is_valid(digits):
+            continue
+        near = number.context is not None and number.context.near(text, start, end)
+        if near or not is_loose:
+            # What is announced by name outranks what only looks like it.
+            found.append(Found(start, end, number.kind))
+            if near:
+                break
+    return found
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:

@@ -14,6 +14,15 @@ stands right beside the word before it."""
 
 _DIGITS = regex(r"[0-9]+")
 _UNSPACED = "\u2e80"
+ALONE = regex(
+    r"(?<![\w+(])(?:[0-9]{1,5}|[0-9]{6,19}(?![ -][^\W\d_]))"
+    r"(?!\w|:[0-9A-Fa-f:]|[ .\-/+()]{1,4}[0-9])"
+)
+"""A number that stands alone: no letter, sign or digit beside it makes it part of something."""
+
+ALONE_LEAST = 8
+"""Digits of the shortest number that anybody finds where it stands alone."""
+
 _BEFORE, _AFTER = 60, 25  # characters in which a word must stand to say what a number is
 
 
@@ -55,7 +64,13 @@ class Recogniser(Protocol):
 
 
 class AtDigits(ABC):
-    """Finds what begins with digits, or just before some: a text is searched for these once."""
+    """Finds what begins with digits, or just before some: a text is searched for these once.
+
+    Attributes:
+        finds_alone: Whether it finds anything at a number that stands alone; see ``ALONE``.
+    """
+
+    finds_alone = False
 
     def find(self, text: str) -> Iterable[Found]:
         """Say what stands where."""

@@ -9,7 +9,13 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from ahocorasick_rs import AhoCorasick, Implementation
 
-from feedbackloop.capture.recognisers import AtDigits, Recogniser, first_digits
+from feedbackloop.capture.recognisers import (
+    ALONE,
+    ALONE_LEAST,
+    AtDigits,
+    Recogniser,
+    first_digits,
+)
 
 _DIGITS = "0123456789"
 
@@ -29,7 +35,7 @@ class Look(NamedTuple):
     """What a first look at a text shows.
 
     Attributes:
-        places: Where digits begin; see ``AtDigits.at``.
+        places: Where digits begin, as far as something may be found there; see ``AtDigits.at``.
         worth: The places of recognisers that may find something, in order.
     """
 
@@ -54,7 +60,9 @@ class Screen:
         self._all = range(len(recognisers))
         signed = set().union(*self._owners)
         self._always = [number for number in self._all if number not in signed]
+        alone = (n for n in owners["0"] if getattr(recognisers[n], "finds_alone", True))
         self._at_digits = sorted({*self._always, *owners["0"]})
+        self._at_alone = sorted({*self._always, *alone})
 
     def look(self, text: str) -> Look:
         """Look at a text, in which digits, dashes and brackets are ASCII's; see ``plain``."""
@@ -76,10 +84,25 @@ class Screen:
                 end = after
         if len(small) != len(text):  # in few scripts a small letter is two
             places = first_digits(text)
-        worth = self._at_digits if places else self._always
-        if seen:
-            worth = sorted({*worth, *(number for sign in seen for number in self._owners[sign])})
-        return Look(places, worth)
+        look = self._at(text, places)
+        if not seen:
+            return look
+        others = (number for sign in seen for number in self._owners[sign])
+        return Look(look.places, sorted({*look.worth, *others}))
+
+    def _at(self, text: str, places: Sequence[int]) -> Look:
+        """Say what the digits in a text are worth: most numbers stand alone, and are too short."""
+        kept, worth = [], self._always
+        for place in places:
+            alone = ALONE.match(text, place)
+            if alone is None:
+                worth = self._at_digits
+            elif alone.end() - place < ALONE_LEAST:
+                continue
+            elif worth is not self._at_digits:
+                worth = self._at_alone
+            kept.append(place)
+        return Look(kept, worth)
 
 
 def _signs(one: Recogniser) -> Collection[str]:

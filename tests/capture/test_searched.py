@@ -5,14 +5,14 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedbackloop.capture import credentials
 from feedbackloop.capture.credentials import SecretRecogniser
 from feedbackloop.capture.placeholders import Numbers
 from feedbackloop.capture.planting import HALVES, planted
-from feedbackloop.capture.recognisers import Found, first_digits, merged, plain
+from feedbackloop.capture.recognisers import AtDigits, Found, first_digits, merged, plain
 from feedbackloop.capture.redactor import Redactor, built_in
 from feedbackloop.capture.screening import Screen
 from feedbackloop.capture.searched import Searched
@@ -95,9 +95,34 @@ def test_a_first_look_sees_signs_in_any_text(text: str, trap: str) -> None:
     """Also where small letters are two, and where half a character stands."""
     said = plain(f"{text}{trap}{text}")
     look = Screen(built_in()).look(said)
-    assert [*look.places] == first_digits(said)
     found = [number for number, one in enumerate(built_in()) if [*one.find(said)]]
     assert set(found) <= set(look.worth)
+
+
+TEXTS = [text.text for half in HALVES for text in planted(half, seed=3, each=1)]
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(
+        st.sampled_from(TEXTS) | st.text("0179 .-/+():aXK\u017f\u212a\u4e2d", max_size=4),
+        max_size=3,
+    ),
+    st.integers(0, 60),
+    st.integers(0, 2),
+    st.text("019 .-/+():aXZ\u017f", max_size=2),
+)
+def test_digits_that_are_passed_over_begin_nothing(
+    parts: list[str], place: int, gone: int, new: str
+) -> None:
+    """Most numbers in a text stand alone, and are not looked at by those that want more beside."""
+    said = "".join(parts)
+    said = plain(said[:place] + new + said[place + gone :])
+    look = Screen(built_in()).look(said)
+    for number, one in enumerate(built_in()):
+        if isinstance(one, AtDigits):
+            found = one.at(said, look.places) if number in look.worth else ()
+            assert [*found] == [*one.at(said, first_digits(said))]
 
 
 def test_a_text_that_comes_again_is_not_searched_again() -> None:
