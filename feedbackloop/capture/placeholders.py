@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import blake2b
 from re import compile as regex
 
@@ -85,11 +85,13 @@ class Numbers:
         self.tally.removed[kind] += 1
         return f"[{kind}_{number}]"
 
-    def replaced(self, text: str, found: Iterable[Found]) -> str:
+    def replaced(self, text: str, found: Sequence[Found]) -> str:
         """Put placeholders for what was found, in order and without overlaps.
 
         What is a placeholder already stays as it is.
         """
+        if not found:
+            return text
         taken = [match.span() for match in PLACEHOLDER.finditer(text)] if "[" in text else []
         # With one of nowhere, so that there is always one before.
         taken.insert(0, (-1, -1))
@@ -107,4 +109,4 @@ class Numbers:
             end = max(end, taken[bisect_left(firsts, end) - 1][1])
             parts += (text[at:start], self.placeholder(kind, text[start:end]))
             at = end
-        return "".join((*parts, text[at:])) if parts else text
+        return "".join((*parts, text[at:]))

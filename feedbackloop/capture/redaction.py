@@ -76,25 +76,25 @@ class Redaction:
         tools = tuple(redactor.value(tool, numbers) for tool in event.tools)
         messages = tuple(redactor.message(one, numbers) for one in event.messages)
         # Each choice goes on from the prompt, as the next prompt does, whichever it continues.
-        branches = [numbers.branch() for _ in event.replies] or [numbers]
+        others = [numbers.branch() for _ in event.replies[1:]]
+        branches = [numbers, *others]
         replies = tuple(
             _reply(reply, redactor, branch)
             for reply, branch in zip(event.replies, branches, strict=False)
         )
-        last = branches[0]
         redacted = msgspec.structs.replace(
             event,
             tools=tools,
             messages=messages,
             replies=replies,
             parameters={
-                name: value if isinstance(value, int) else redactor.value(value, last)
+                name: value if isinstance(value, int) else redactor.value(value, numbers)
                 for name, value in event.parameters.items()
             },
             idempotency_key=_name(event.idempotency_key, redactor, key),
             source_id=_name(event.source_id, redactor, key) or "",
         )
-        self._keep(event.completion_id, last)
+        self._keep(event.completion_id, numbers)
         return redacted
 
     def _signal(self, event: Signal, redactor: Redactor, key: bytes) -> Signal:

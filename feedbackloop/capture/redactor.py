@@ -241,7 +241,8 @@ class Redactor:
             if token[0] == '"' and "\\" in token:
                 token = self._escaped(token, numbers)
             elif token[0] == '"':
-                token = numbers.replaced(token, _cut(inside, 1, len(token) - 1, moved=0))
+                words = list(_cut(inside, 1, len(token) - 1, moved=0))
+                token = numbers.replaced(token, words)
             elif inside:
                 token = f'"{numbers.placeholder(inside[0].kind, token)}"'
             parts += (text[at : match.start()], token)
