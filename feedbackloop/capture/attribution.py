@@ -10,7 +10,7 @@ from feedbackloop.capture.retries import DEFAULT_RULES, Crowd, Implied, Rules, v
 from feedbackloop.capture.sketch import Sketch, held_bytes, sketch
 from feedbackloop.events import CompletionServed, OutcomeReported, PromptRetried
 
-_Key = tuple[str, ...]
+_Key = tuple[str | int, ...]
 _RECENT = 8  # completions that one key leads to: the person's last tries
 CAPACITY_BYTES = 96 * 2**20
 """What completions may take, as estimated: 26,000 with turns of 50 words, 8,000 of the longest."""
@@ -106,20 +106,22 @@ class Attribution:
                     yield first
 
     def _keep(self, key: _Key, one: Sketch, weight: int) -> None:
-        known = self._recent.get(key) or ()
-        if known:
-            others = (old for old in known if old.completion_id != one.completion_id)
-            known = (*others, one)[-_RECENT:]
-            # The older ones may be remembered here alone by now.
-            weight += sum(map(held_bytes, known[:-1]))
-        self._recent.put(key, known or (one,), weight=weight + _KEY_BYTES)
+        known = self._recent.get(key)
+        if known is None:
+            self._recent.put(key, (one,), weight=weight + _KEY_BYTES)
+            return
+        others = [old for old in known if old.completion_id != one.completion_id]
+        kept = (*others, one)[-_RECENT:]
+        # The older ones may be remembered here alone by now.
+        weight += sum(map(held_bytes, kept[:-1]))
+        self._recent.put(key, kept, weight=weight + _KEY_BYTES)
 
     def _ask(self, one: Sketch) -> None:
         """Note who asked which prompt and how fast, as far as the rules need it."""
         key, asker = (one.tenant, one.prompt), one.who
         # Tuples: most hold one entry, for which a deque would take ten times the memory.
         known = self._askers.get(key) or ()
-        if all(who != asker for _, who in known):
+        if asker not in [who for _, who in known]:
             known = (*known, (one.accepted_at, asker))[-self._rules.max_askers - 1 :]
         self._askers.put(key, known, weight=len(known))
         times = self._pace.get(asker) or ()
@@ -155,10 +157,10 @@ def _certainty(first: Sketch, second: Sketch) -> tuple[bool, datetime, str]:
     return retries.repeats(first, second), first.ended_at, first.completion_id
 
 
-def _places(one: Sketch) -> Iterator[_Key]:
+def _places(one: Sketch) -> list[_Key]:
     """Name the places at which a later prompt would look for this completion."""
-    for chain in one.reply_chains:
-        yield ("chain", one.tenant, chain)
-    for tail in one.reply_tails:
-        yield ("reply", *one.who, tail)
-    yield ("place", *one.who, one.tail)
+    who = one.who
+    places: list[_Key] = [("chain", one.tenant, chain) for chain in one.reply_chains]
+    places += [("reply", *who, tail) for tail in one.reply_tails]
+    places.append(("place", *who, one.tail))
+    return places
