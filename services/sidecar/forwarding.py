@@ -133,7 +133,8 @@ class Child:
     def run(self) -> bool:
         """Return whether everything was forwarded."""
         self._forwarder.start()
-        garbage.calm()
+        # Batches on their way make up to 50,000 objects, which come and go.
+        garbage.calm((200_000, 5, 50))
         while not self._board.ending:
             self._pass(_REPORT_SECONDS)
             if not self._forwarder.is_alive:
