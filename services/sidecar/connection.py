@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._arriving: Request | None = None
         self._whole: Request | None = None
-        self._likeness = Likeness(most_bytes=front.limits.body_bytes)
+        self._likeness: Likeness[Request] = Likeness(most_bytes=front.limits.body_bytes)
         self._head_bytes = 0
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
             return
         is_first = self._current is None and self._arriving is None and not self._head_bytes
         if is_first and (alike := self._likeness.read(data)) is not None:
-            self._enqueue(alike)
+            self._enqueue(alike.known.like(alike.length, alike.body))
             return
         self._head_bytes += len(data)
         try:
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         if arriving is not None and not self._deaf:
             self._wait_for(arriving)
         if is_first and self._whole is not None:
-            self._likeness.learn(data, self._whole)
+            self._learn(data, self._whole)
         self._whole = None
 
     def eof_received(self) -> None:
@@ -312,6 +312,13 @@ class Connection(asyncio.Protocol):
         """Wait for the next request."""
         self._head_bytes = 0
         self.deadline = self._front.now() + self._front.limits.idle_seconds
+
+    def _learn(self, data: bytes, request: Request) -> None:
+        """Know the next request by this one, unless that would spare nothing."""
+        if request.error is None and request.way is Way.RECORDED:
+            self._likeness.learn(data, request.size, request.bare())
+        else:
+            self._likeness.forget()
 
     def _wait_for(self, request: Request) -> None:
         """Give what has begun to arrive its time."""

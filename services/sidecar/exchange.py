@@ -272,11 +272,13 @@ class Exchange:
 
     def _lines(self, head: Head) -> bytes:
         """Write the reply's headers: vLLM's, but for those of its connection, and ours."""
-        dropped = _DROPPED
-        for name, value in head.headers:
-            if name == b"connection":
-                dropped = dropped | {named.strip().lower() for named in value.split(b",")}
-        return wire.lines(h for h in head.headers if h[0] not in dropped) + self._own_lines()
+        if head.lines is None:
+            dropped = _DROPPED
+            for name, value in head.headers:
+                if name == b"connection":
+                    dropped = dropped | {named.strip().lower() for named in value.split(b",")}
+            head.lines = wire.lines(h for h in head.headers if h[0] not in dropped)
+        return head.lines + self._own_lines()
 
     def _own_lines(self) -> bytes:
         opened = self._call.opened

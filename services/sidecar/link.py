@@ -6,24 +6,30 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from services.sidecar.alike import Likeness
+
 _FIRST_FINAL = 200
 _OK = 200
 _UNFRAMED = frozenset({204, 304})
+_LENGTH = b"content-length"
+_MOST_BYTES = 2**20  # of a body that comes in one piece
 
 
 class Head:
     """How a reply begins.
 
     Attributes:
-        headers: As sent, names in lower case.
+        headers: As sent, names in lower case; without the body's length.
         content_type: In lower case, without parameters.
+        lines: The headers as the client gets them, once somebody has written them.
     """
 
-    __slots__ = ("content_type", "headers", "status")
+    __slots__ = ("content_type", "headers", "lines", "status")
 
     def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.status = status
         self.headers = headers
+        self.lines: bytes | None = None
         kind = next((value for name, value in headers if name == b"content-type"), b"")
         self.content_type = kind.partition(b";")[0].strip().lower().decode("latin-1")
 
@@ -73,6 +79,8 @@ class Link(asyncio.Protocol):
         self._clock = clock
         self._transport: asyncio.Transport
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._likeness: Likeness[Head] = Likeness(most_bytes=_MOST_BYTES)
+        self._head: Head | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
         self._sink: Sink | None = None
@@ -149,12 +157,19 @@ class Link(asyncio.Protocol):
         if parser is None or not self.busy:
             self._transport.abort()  # nobody asked
             return
-        self.heard = True
-        try:
-            parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            self.fail(ConnectionError(f"no HTTP: {error}"))
-            return
+        is_first, self.heard = not self.heard, True
+        if is_first and (alike := self._likeness.read(data)) is not None:
+            self._framed = self._kept = self._complete = True
+            self._pieces = [alike.body] if alike.body else []
+            self._begin(alike.known)
+        else:
+            try:
+                parser.feed_data(data)
+            except (HttpParserError, HttpParserUpgrade) as error:
+                self.fail(ConnectionError(f"no HTTP: {error}"))
+                return
+            if is_first:
+                self._learn(data)
         if self._pieces:
             self._deliver()
         if self._complete:
@@ -180,11 +195,10 @@ class Link(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         headers, self._headers = self._headers, []
         status = self._parser.get_status_code() if self._parser is not None else _OK
-        self._framed = status in _UNFRAMED or any(
-            name in (b"content-length", b"transfer-encoding") for name, _ in headers
-        )
-        if self._sink is not None and status >= _FIRST_FINAL:
-            self._sink.began(Head(status, headers))
+        names = [name for name, _ in headers]
+        self._framed = status in _UNFRAMED or _LENGTH in names or b"transfer-encoding" in names
+        if status >= _FIRST_FINAL:
+            self._begin(Head(status, [one for one in headers if one[0] != _LENGTH]))
 
     def on_body(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -195,6 +209,19 @@ class Link(asyncio.Protocol):
             self._complete = True
             # Only now: a moment later the parser has forgotten the head.
             self._kept = parser.should_keep_alive()
+
+    def _begin(self, head: Head) -> None:
+        self._head = head
+        if self._sink is not None:
+            self._sink.began(head)
+
+    def _learn(self, data: bytes) -> None:
+        """Know the next reply by this one, if it is whole and its length says where it ends."""
+        head = self._head
+        if self._complete and self._kept and head is not None and head.status == _OK:
+            self._likeness.learn(data, sum(map(len, self._pieces)), head)
+        else:
+            self._likeness.forget()
 
     def _deliver(self) -> None:
         pieces, self._pieces = self._pieces, []

@@ -1,6 +1,7 @@
 """A head that is known again says what a parser would have read."""
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from feedbackloop.errors import RequestError
 from services.sidecar.alike import Likeness
 from services.sidecar.connection import Connection
 from services.sidecar.front import Front, FrontLimits
+from services.sidecar.link import Head, Link
 from services.sidecar.request import Request, Way
 from services.sidecar.wire import CONTINUE
 
@@ -142,41 +144,129 @@ def test_what_is_known_again_is_what_is_parsed(pieces: list[bytes]) -> None:
     assert answers(Connection, *pieces) == answers(Parsing, *pieces)
 
 
+REPLY_LINES = (
+    "content-type: application/json",
+    "date: Fri, 27 Nov 2026 16:00:00 GMT",
+    "date: Fri, 27 Nov 2026 16:00:01 GMT",
+    "x-note: content-length: 3",
+    "connection: close",
+    "transfer-encoding: chunked",
+)
+
+
+class Reading:
+    """Asks one thing after the other, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def began(self, head: Head) -> None:
+        self.told.append((head.status, list(head.headers), head.content_type))
+
+    def received(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def ended(self) -> None:
+        self.told.append("ended")
+
+    def lost(self, error: Exception, *, heard: bool) -> None:
+        self.told.append((type(error), heard))
+
+
+class ParsingLink(Link):
+    """A connection to vLLM that knows no head again."""
+
+    def __init__(self, returned: Callable[[Link], None]) -> None:
+        super().__init__(returned=returned, lost=lambda _: None, clock=lambda: 0.0)
+        self._likeness = Likeness(most_bytes=-1)
+
+
+def waits(link: Link, wire: Wire) -> bool:
+    """Whether a connection waits for a reply, or for more of one."""
+    return link.busy and not wire.closed
+
+
+def heard(link: Link, replies: list[list[bytes]], returned: list[Link]) -> list[object]:
+    """What is told of replies, each of which comes in pieces once it was asked for."""
+    reading, wire = Reading(), Wire()
+    link.connection_made(wire)
+    for pieces in replies:
+        if waits(link, wire) or not link.is_open():
+            break
+        link.ask(b"GET / HTTP/1.1\r\n\r\n", reading, reading)
+        for piece in pieces:
+            if waits(link, wire):
+                link.data_received(piece)
+    return [*reading.told, len(returned), wire.closed, link.busy]
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> list[list[bytes]]:
+    """Pieces of replies that are alike, but for a few."""
+    usual = draw(st.lists(st.sampled_from(REPLY_LINES[:4]), max_size=3, unique=True))
+    length = draw(st.sampled_from(LENGTHS))
+    found: list[list[bytes]] = []
+    for _ in range(draw(st.integers(2, 6))):
+        lines = [*usual, length]
+        if draw(st.integers(0, 3)) == 0:
+            lines = [*draw(st.lists(st.sampled_from(REPLY_LINES), max_size=2)), *lines]
+        lines = draw(st.sampled_from([lines, lines, lines[::-1], lines[:-1]]))
+        status = draw(st.sampled_from(["200 OK"] * 6 + ["404 Not Found", "204 No Content"]))
+        body = draw(st.binary(max_size=12))
+        head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", *lines))
+        one = head.replace("%d", str(len(body))).encode() + b"\r\n" + body
+        one = draw(
+            st.sampled_from([one] * 6 + [one + b"more", b"HTTP/1.1 103 Early\r\n\r\n" + one])
+        )
+        cut = draw(st.sampled_from([0, 0, 0, 0, len(one) // 2, len(one) - 1]))
+        found.append([one[:cut], one[cut:]] if cut else [one])
+    return found
+
+
+@settings(max_examples=500)
+@given(replies())
+def test_a_reply_that_is_known_again_is_what_is_parsed(replies: list[list[bytes]]) -> None:
+    """A reply that is taken for longer or shorter than it is becomes the next one's beginning."""
+    known: list[Link] = []
+    parsed: list[Link] = []
+    link = Link(returned=known.append, lost=lambda _: None, clock=lambda: 0.0)
+    assert heard(link, replies, known) == heard(ParsingLink(parsed.append), replies, parsed)
+
+
 def test_a_head_like_the_last_is_not_parsed() -> None:
     """Else the whole thing would save nothing, and every test would pass."""
-    likeness, request = Likeness(most_bytes=MOST_BYTES), Request()
-    request.way, request.complete, request.size = Way.RECORDED, True, 3
-    request.headers, request.raw_headers = {"content-length": "3"}, [(b"content-length", b"3")]
-    likeness.learn(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc", request)
+    likeness: Likeness[str] = Likeness(most_bytes=MOST_BYTES)
+    likeness.learn(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc", 3, "known")
 
-    known = likeness.read(b"POST / HTTP/1.1\r\ncontent-length: 12\r\n\r\nabcdefghijkl")
+    found = likeness.read(b"POST / HTTP/1.1\r\ncontent-length: 12\r\n\r\nabcdefghijkl")
 
-    assert known is not None
-    assert (known.body(), known.headers["content-length"]) == (b"abcdefghijkl", "12")
+    assert found == ("known", b"12", b"abcdefghijkl")
 
 
-def test_two_requests_in_one_piece_teach_nothing() -> None:
+def test_two_messages_in_one_piece_teach_nothing() -> None:
     """The bytes of the first would come to stand for what was read of the second."""
-    likeness, second = Likeness(most_bytes=MOST_BYTES), Request()
-    second.way, second.complete, second.size = Way.RECORDED, True, 1
-    second.headers = {"content-length": "1"}
+    likeness: Likeness[str] = Likeness(most_bytes=MOST_BYTES)
     one = b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\na"
 
-    likeness.learn(one + b"POST /other HTTP/1.1\r\ncontent-length: 1\r\n\r\nb", second)
+    likeness.learn(one + b"POST /other HTTP/1.1\r\ncontent-length: 1\r\n\r\nb", 1, "second")
 
     assert likeness.read(one) is None
 
 
-def test_what_is_never_alike_is_not_looked_at_for_ever() -> None:
-    """A client that numbers its heads would pay for every look."""
-    likeness, request = Likeness(most_bytes=MOST_BYTES), Request()
-    request.way, request.complete, request.size = Way.RECORDED, True, 3
-    request.headers = {"content-length": "3"}
-    heads = [
-        b"POST / HTTP/1.1\r\nx-trace: %d\r\ncontent-length: 3\r\n\r\nabc" % number
-        for number in range(9)
-    ]
-    for head in heads:
-        assert likeness.read(head) is None
-        likeness.learn(head, request)
-    assert likeness.read(heads[-1]) is None
+def test_what_is_hardly_ever_alike_is_seldom_looked_at() -> None:
+    """Who numbers heads would pay for every look; who has become regular is found out."""
+    likeness: Likeness[str] = Likeness(most_bytes=MOST_BYTES)
+
+    def looks(*numbers: int) -> list[bool]:
+        found = []
+        for number in numbers:
+            head = b"GET / HTTP/1.1\r\nx-trace: %d\r\ncontent-length: 3\r\n\r\nabc" % number
+            found.append(likeness.read(head) is not None)
+            if not found[-1]:
+                likeness.learn(head, 3, "known")
+        return found
+
+    assert not any(looks(*range(10)))
+    regular = looks(*[99] * 70)
+    assert not any(regular[:10])
+    assert all(regular[-5:])
