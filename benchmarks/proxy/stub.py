@@ -7,6 +7,9 @@ import asyncio
 import itertools
 import json
 import sys
+import time
+from email.utils import formatdate
+from functools import lru_cache
 from typing import cast
 
 import uvloop
@@ -40,16 +43,19 @@ def _framed(event: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
+_NOW = b"Fri, 27 Nov 2026 16:00:00 GMT"
+_START = b"HTTP/1.1 200 OK\r\ndate: %b\r\nserver: uvicorn\r\n" % _NOW
+
+
 def _reply(body: bytes) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    return head % len(body) + body
+    head = b"content-length: %d\r\ncontent-type: application/json\r\n\r\n" % len(body)
+    return _START + head + body
 
 
 _ANSWER = _reply(_WHOLE)
 _OTHER = _reply(_MODELS)
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-    b"transfer-encoding: chunked\r\n\r\n"
+_HEAD = _START + (
+    b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 )
 _EVENT = _framed(_CHUNK)
 _END = _framed(_LAST) + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
@@ -76,12 +82,12 @@ class Stub(asyncio.Protocol):
         if not request.startswith(b"POST"):
             self._transport.write(_OTHER)
         elif b'"stream":true' in request or b'"stream": true' in request:
-            self._transport.write(_HEAD + _EVENT)
+            self._transport.write(_dated(_HEAD) + _EVENT)
             self._left = CHUNKS - 2
             self._loop.call_later(CHUNK_SECONDS, self._next, self._loop.time())
         else:
             # No two answers are alike, as with real ones.
-            self._transport.write(_ANSWER.replace(_SLOT, b"%08d" % next(_numbers)))
+            self._transport.write(_dated(_ANSWER).replace(_SLOT, b"%08d" % next(_numbers)))
 
     def _next(self, begun: float) -> None:
         """Write a chunk; from the stream's beginning on, the clock decides when."""
@@ -94,6 +100,16 @@ class Stub(asyncio.Protocol):
         self._transport.write(_EVENT)
         due = begun + (CHUNKS - 1 - self._left) * CHUNK_SECONDS
         self._loop.call_at(due, self._next, begun)
+
+
+def _dated(head: bytes) -> bytes:
+    """Say the time as uvicorn does: the heads of one second are alike."""
+    return head.replace(_NOW, _date(int(time.time())), 1)
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 def _length(head: bytes) -> int:
