@@ -3,6 +3,7 @@
 import errno
 import secrets
 import stat
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,6 @@ import structlog
 
 from feedbackloop.errors import SettingsError
 from feedbackloop.log import spools
-from feedbackloop.log.marks import Marks
 from feedbackloop.log.port import Outlet, Spool
 from feedbackloop.log.share import FarBell, Handles, Share
 from feedbackloop.log.spool import SEGMENT_BYTES, SpoolLimits, SpoolQueue
@@ -63,17 +63,20 @@ def open_spool(settings: Settings, name: str, *, share: Share | None = None) -> 
         SettingsError: If another process has it open.
     """
     folder = settings.home / "spool" / name
+    marks = _marks(settings, folder)
     spool = spools.open_spool(
         folder,
         producer=secrets.token_hex(16),
         limits=_spool_limits(settings),
         now_ns=time.time_ns,
-        marks=_marks(settings, folder),
+        marks=marks,
         share=share,
         patience_seconds=_PATIENCE_SECONDS,
     )
     if spool.unmarked:
         log.warning("spool_not_marked", reason=spool.unmarked)
+    # Beside: somebody else's home may lie on a file system that does not answer.
+    threading.Thread(target=marks.sweep, name="marks", daemon=True).start()
     return spool
 
 
@@ -94,8 +97,8 @@ def adopt_spool(settings: Settings, name: str) -> Spool | None:
     )
 
 
-def _marks(settings: Settings, spool: Path) -> Marks:
-    return TmpfsMarks(settings.sidecar.marks, spool=spool)
+def _marks(settings: Settings, spool: Path) -> TmpfsMarks:
+    return TmpfsMarks(settings.sidecar.marks, spool=spool, home=settings.home)
 
 
 def _spool_limits(settings: Settings) -> SpoolLimits:

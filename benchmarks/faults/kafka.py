@@ -9,7 +9,6 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from pathlib import Path
 from random import Random
 from urllib.parse import unquote, urlsplit
 
+from benchmarks import homes
 from benchmarks.faults import archived
 from benchmarks.faults.bucket import Bucket, Mood, bucket
 from benchmarks.faults.crowd import ARCHIVERS, PRODUCERS, Crowd, wait_until
@@ -105,7 +105,7 @@ def campaign(name: str, fault: Fault, scale: Scale, *, seed: int, bucket_url: st
     begun = time.monotonic()
     row = Row(part=_PART, fault=name)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
+        folder = stack.enter_context(homes.temporary("faults-"))
         # Archivers reach the bucket through what fails; whoever counts does not.
         direct = _on_bucket(bucket_url) if bucket_url else {}
         store, archive = None, direct

@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import homes
 from benchmarks.proxy.stub import MODEL
 from benchmarks.proxy.targets import free_port
 
@@ -114,10 +114,10 @@ def sidecar(
     upstream_port: int, *, home: Path | None = None, settings: Mapping[str, str] = _NONE
 ) -> Iterator[Sidecar]:
     """Give a sidecar with a fresh home, not started."""
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        home = home or Path(folder) / "home"
+    with homes.temporary("faults-") as folder:
+        home = home or folder / "home"
         home.mkdir()
-        one = Sidecar(home, Path(folder) / "sidecar.log", upstream_port, settings)
+        one = Sidecar(home, folder / "sidecar.log", upstream_port, settings)
         try:
             yield one
         finally:

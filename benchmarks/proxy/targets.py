@@ -8,7 +8,6 @@ import site
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import homes
 from benchmarks.proxy.load import Requests
 from benchmarks.proxy.stub import MODEL
 
@@ -190,7 +190,7 @@ def sidecar(
 def all_of(names: list[str], peers: Path, python: str) -> Iterator[list[Target]]:
     """Run the stub and, before it, every target that is named and installed."""
     with ExitStack() as stack:
-        base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        base = stack.enter_context(homes.temporary("proxy-"))
         first = stack.enter_context(stub())
         makers = {
             "stub": lambda: _given(first),

@@ -1,9 +1,10 @@
 """Marks in files of a tmpfs, mapped into memory: a store costs no call, and no disk can hold it up.
 
-    {folder}/feedbackloop-{spool}-{producer}      16 bytes: given, written
+    {folder}/feedbackloop-{spool}-{producer}      16 bytes: given, written; then whose it is
 
 The spool is named by a hash of its path. A mark is locked by its process for as long as that lives.
 Not in the spool's own folder: a store to a page of a frozen file system waits until it thaws.
+``sweep`` removes those that nobody will ever ask for: of the dead whose home was removed.
 """
 
 import contextlib
@@ -11,14 +12,53 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from errno import EPERM
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
 
+import msgspec
+
+from feedbackloop.capture.fields import UNREADABLE
 from feedbackloop.log.marks import Life
 
 _CELLS = Struct("=QQ")
 _UNFINISHED = ".new"
+_OURS = "feedbackloop-"
+_LARGEST_BYTES = 2**16
+
+
+class _Home(msgspec.Struct, frozen=True, array_like=True):
+    """Where a mark's process kept everything.
+
+    Attributes:
+        path: Of the folder.
+        above: Device and number of each folder above it, the nearest first.
+    """
+
+    path: str
+    above: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Home":
+        """Look where a folder is; raises like ``Path.stat``."""
+        path = folder.resolve()
+        found = [parent.stat() for parent in path.parents]
+        return cls(str(path), tuple((one.st_dev, one.st_ino) for one in found))
+
+    def is_gone(self) -> bool:
+        """Say whether it was removed, and not only out of sight: its volume may be away for now.
+
+        The nearest folder above it that is there has to be the one that was there.
+        """
+        path = Path(self.path)
+        for place, known in zip((path, *path.parents), (None, *self.above), strict=True):
+            try:
+                found = place.lstat()
+            except FileNotFoundError:
+                continue
+            return (found.st_dev, found.st_ino) == known
+        return False
 
 
 class TmpfsMark:
@@ -51,12 +91,14 @@ class TmpfsMarks:
     Args:
         folder: On a tmpfs, such as ``/dev/shm``.
         spool: The spool's folder.
+        home: Once this is removed, nobody will ask for the spool's marks; None to keep them.
     """
 
-    def __init__(self, folder: Path, *, spool: Path) -> None:
+    def __init__(self, folder: Path, *, spool: Path, home: Path | None = None) -> None:
         self._folder = folder
+        self._home = home
         named = blake2b(str(spool.resolve()).encode(), digest_size=8).hexdigest()
-        self._prefix = f"feedbackloop-{named}-"
+        self._prefix = f"{_OURS}{named}-"
 
     def begin(self, producer: str) -> TmpfsMark:
         # Whoever died while it began had numbered nothing; the spool is ours alone by now.
@@ -69,7 +111,7 @@ class TmpfsMarks:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Written, not only made longer: a store to a page without room would kill us.
-            os.pwrite(handle, _CELLS.pack(0, 0), 0)
+            os.pwrite(handle, _CELLS.pack(0, 0) + self._owner(), 0)
             mark = TmpfsMark(file, handle)
             # Under its name only now that it is locked: else it would look dead.
             unfinished.rename(file)
@@ -86,6 +128,22 @@ class TmpfsMarks:
         with contextlib.suppress(OSError):
             self._file(producer).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove the marks of the dead, of any spool, whose home was removed."""
+        for file in self._folder.glob(f"{_OURS}*"):
+            with contextlib.suppress(OSError), _held(file) as raw:
+                home = _home(raw)
+                if home is not None and home.is_gone():
+                    file.unlink()
+
+    def _owner(self) -> bytes:
+        if self._home is None:
+            return b""
+        try:
+            return msgspec.json.encode(_Home.of(self._home))
+        except OSError:
+            return b""  # its disk fails: then the mark stays
+
     def _file(self, producer: str) -> Path:
         return self._folder / f"{self._prefix}{producer}"
 
@@ -100,20 +158,37 @@ class TmpfsMarks:
 def _read(file: Path) -> tuple[int, int] | None:
     """Read what a dead process of ours has noted; None if it lives, or is not ours."""
     try:
-        handle = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with _held(file) as raw:
+            if len(raw) != _CELLS.size and _home(raw) is None:
+                return None
+            given, written = _CELLS.unpack_from(raw)
+            return given, written
     except OSError:
         return None
+
+
+@contextlib.contextmanager
+def _held(file: Path) -> Iterator[bytes]:
+    """Lock a mark that a dead process has left; yield what is in it.
+
+    Raises:
+        OSError: If the process lives, or the file is not ours.
+    """
+    handle = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         # Everybody may put files into /dev/shm.
         if os.fstat(handle).st_uid != os.geteuid():
-            return None
+            raise PermissionError(EPERM, "somebody else's", str(file))
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        raw = os.pread(handle, _CELLS.size + 1, 0)
-    except OSError:
-        return None
+        yield os.pread(handle, _LARGEST_BYTES, 0)
     finally:
         os.close(handle)
-    if len(raw) != _CELLS.size:
+
+
+def _home(raw: bytes) -> _Home | None:
+    """Read whose a mark is; None if it does not say, or is none."""
+    try:
+        home = msgspec.json.decode(raw[_CELLS.size :], type=_Home)
+    except UNREADABLE:
         return None
-    given, written = _CELLS.unpack(raw)
-    return given, written
+    return home if len(home.above) == len(Path(home.path).parents) else None
