@@ -1,4 +1,4 @@
-"""Did an answer tell what was asked? Signs in its beginning, for and against.
+"""Did an answer miss what was asked? Signs in its beginning.
 
 "Kettles are vessels for boiling water" is no answer to "How do I get the limescale out?". Whoever
 asks on after such an answer mostly asks the same again.
@@ -6,7 +6,9 @@ asks on after such an answer mostly asks the same again.
 
 from re import compile as regex
 
+from feedbackloop.capture import subject
 from feedbackloop.capture.folding import folded
+from feedbackloop.capture.forms import Forms
 from feedbackloop.capture.pair import Pair
 from feedbackloop.capture.words import Marker
 
@@ -14,6 +16,7 @@ _ENOUGH = 2  # words of content
 _THING_CHARACTERS = 4  # of a question that names more than a thing
 _BEGINNING = 6  # words of an answer in which it says what a thing is
 _NEAR = 3  # places from the thing to past its verb: "Raspberry Pi is"
+_CLOSE = 60  # characters within which a dash stands for "is"
 _FIRST = 3  # words of an answer that say what it is about
 _LONG = 250  # characters; a longer answer says that it depends, and goes on to tell
 _SIGNS = " \"'*#-"
@@ -30,17 +33,34 @@ def is_not_told(two: Pair) -> bool:
 
 
 def is_defined(two: Pair) -> bool:
-    """Say whether an answer says what a thing is, of which more was asked than that."""
+    """Say whether an answer says what a thing is, of which more was asked than that.
+
+    "The capital of Peru is Lima" says all of "What is the capital of Peru?" before its verb.
+    """
     least = _ENOUGH if two.tongues[0].spaced else _THING_CHARACTERS
-    if len(two.before.content) < least and not two.facts:
+    asked = two.before.content
+    if len(asked) < least and not two.facts:
         return False
-    words = two.answer.words[:_BEGINNING]
-    return any(
-        any(then in language.copula for then in two.answer.words[n + 1 : n + _NEAR])
-        and word in two.before.forms
-        for n, word in enumerate(words)
-        for language in two.tongues
-    )
+    thing = _thing(two)
+    if not thing:
+        return False
+    said = Forms(thing)
+    return len(asked) == 1 or not all(word in said for word in asked)
+
+
+def _thing(two: Pair) -> tuple[str, ...]:
+    """Return the words up to the thing that an answer says something of, if that was asked about.
+
+    A dash stands for "is" in Russian and Ukrainian, and in notes of any language.
+    """
+    words = two.answer.words
+    known = [n for n, word in enumerate(words[:_BEGINNING]) if word in two.before.forms]
+    for n in known:
+        if any(then in lang.copula for then in words[n + 1 : n + _NEAR] for lang in two.tongues):
+            return words[: n + 1]
+    before, dash, _ = folded(two.first.answered[:_CLOSE]).partition(" - ")
+    size = len(subject.words(before)) if dash else 0
+    return words[:size] if size - 1 in known else ()
 
 
 def is_restated(two: Pair) -> bool:

@@ -81,6 +81,8 @@ def test_whatever_tells_how_is_no_restatement(known: tuple[str, str]) -> None:
         "I'm sorry, but I can't help with that.",
         "As an AI, I have no opinion.",
         "There are several ways to do this.",
+        "Good question! Many people wonder about that.",
+        "Renting can be very frustrating.",
     ],
 )
 def test_an_answer_that_puts_off_is_evasive(answer: str) -> None:
@@ -132,8 +134,19 @@ def test_a_number_that_nobody_asks_for_again_was_not_missed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "defined"), [("fastest way to chop an onion", True), ("onion", False)]
+    ("first", "answer", "defined"),
+    [
+        ("fastest way to chop an onion", "An onion is a bulb.", True),
+        ("почему лук горький", "Лук — луковичное растение.", True),
+        ("エアコンを安く使う方法は?", "エアコンは家電です。", True),
+        ("onion", "An onion is a bulb.", False),
+        ("capital of the old kingdom", "The capital of the kingdom is old.", True),
+        ("capital of norway", "The capital of Norway is Oslo.", False),
+        ("fastest way to chop an onion", "Halve it - then slice.", False),
+    ],
 )
-def test_a_definition_answers_nothing_but_the_question_for_it(first: str, *, defined: bool) -> None:
+def test_a_definition_answers_nothing_but_the_question_for_it(
+    first: str, answer: str, *, defined: bool
+) -> None:
     """Whoever says no more than the thing may want to know what it is."""
-    assert is_defined(pair(first, "An onion is a bulb.")) is defined
+    assert is_defined(pair(first, answer)) is defined
