@@ -1,4 +1,4 @@
-"""Did an answer miss what was asked? Signs in its beginning.
+"""Did an answer miss what was asked, or tell it? Signs in its beginning.
 
 "Kettles are vessels for boiling water" is no answer to "How do I get the limescale out?". Whoever
 asks on after such an answer mostly asks the same again.
@@ -21,6 +21,7 @@ _FIRST = 3  # words of an answer that say what it is about
 _LONG = 250  # characters; a longer answer says that it depends, and goes on to tell
 _SIGNS = " \"'*#-"
 _DIGIT = regex(r"\d")
+_CONCRETE = regex(r"[\d`=<>{}\[\]\\/\u2192]|->|(?<!\w)-{1,2}\w")
 _NUMBERS = frozenset({Marker.WHEN, Marker.AMOUNT})
 _MANNER = frozenset({Marker.HOW, Marker.WHY})
 
@@ -68,7 +69,7 @@ def is_restated(two: Pair) -> bool:
 
     "To get rust off a pan, ..." and "You can get ..." do too, and go on to tell.
     """
-    if not two.facts & _MANNER or _tells(two):
+    if not two.facts & _MANNER or is_telling(two):
         return False
     about = {*two.answer.content}
     first = [word for word in two.answer.words[:_FIRST] if word in about]
@@ -80,9 +81,15 @@ def is_evasive(two: Pair) -> bool:
     return len(two.first.answered) < _LONG and _holds(two, Marker.EVASIVE)
 
 
-def _tells(two: Pair) -> bool:
+def is_telling(two: Pair) -> bool:
+    """Say whether an answer begins like one that tells how: "You can ...", "To ...", "Use ..."."""
     head = folded(two.first.answered).lstrip(_SIGNS)
     return any(language.heads(head, Marker.TELLING) > 0 for language in two.tongues[:1])
+
+
+def is_concrete(two: Pair) -> bool:
+    """Say whether an answer holds what can be used as it stands: numbers, paths, code."""
+    return _CONCRETE.search(two.first.answered) is not None
 
 
 def _holds(two: Pair, marker: Marker) -> bool:

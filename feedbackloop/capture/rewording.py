@@ -14,6 +14,7 @@ from math import log
 
 from feedbackloop.capture import markers
 from feedbackloop.capture.answering import (
+    is_concrete,
     is_defined,
     is_evasive,
     is_not_told,
@@ -38,27 +39,28 @@ LIKELY = 1.2
 SURE = 2.0
 """The same where nothing else shows that the two turns belong together."""
 
-BIAS = -2.0
+BIAS = -1.8
 WEIGHTS: Mapping[str, float] = {
     "kept_all": 1.0,
-    "kept_two": 1.2,
+    "kept_two": 1.3,
     "alike": 1.8,
-    "new_words": 2.8,
-    "longer": 1.6,
-    "reword": 3.4,
-    "defined": 1.9,
-    "restated": 1.4,
-    "not_told": 2.8,
-    "evasive": 2.7,
-    "follows": -4.0,
-    "other_material": -7.0,
+    "new_words": 2.9,
+    "longer": 1.5,
+    "reword": 3.5,
+    "defined": 1.8,
+    "restated": 1.2,
+    "not_told": 2.6,
+    "evasive": 2.6,
+    "concrete": -0.7,
+    "follows": -3.9,
+    "other_material": -7.1,
     "exchanged": -2.8,
     "other_fact": -2.0,
-    "closed": -3.3,
+    "closed": -3.1,
     "from_answer": -1.1,
     "answers": -2.0,
-    "keywords": -0.3,
-    "brief": -2.2,
+    "keywords": -0.4,
+    "brief": -2.0,
 }
 """How much each sign speaks for a second try, in logarithms of odds; see ``signs``."""
 
@@ -121,6 +123,7 @@ def signs(two: Pair, *, similarity: float) -> dict[str, float]:
     restated                a way or a reason was asked for, and the answer began with the thing
     not_told                a number or a time is still asked for, and the answer had none
     evasive                 the answer refused, put off, or said no more than that it depends
+    concrete                the answer held numbers, paths or code
     follows                 it begins like a follow-up ("and", "what about"), with a word of its own
     other_material          one instruction over another text, or a text quoted that is new
     exchanged               the same words about something else
@@ -177,6 +180,7 @@ def _speaking_against(two: Pair) -> dict[str, float]:
     spaced = two.tongues[0].spaced
     head = other.content[0] if other.content else ""
     return {
+        "concrete": float(is_concrete(two)),
         "follows": float(_goes_on(two)),
         "other_material": float(
             two.is_other_material or brings_text(two.first.said, two.second.said)

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedbackloop.capture.answering import is_defined, is_evasive, is_not_told, is_restated
+from feedbackloop.capture.answering import (
+    is_concrete,
+    is_defined,
+    is_evasive,
+    is_not_told,
+    is_restated,
+)
 from feedbackloop.capture.pair import Pair
 from feedbackloop.capture.words import Marker, built_in, known_words
 from tests.capture.talks import sketched, talk
@@ -82,7 +88,6 @@ def test_whatever_tells_how_is_no_restatement(known: tuple[str, str]) -> None:
         "As an AI, I have no opinion.",
         "There are several ways to do this.",
         "Good question! Many people wonder about that.",
-        "Renting can be very frustrating.",
     ],
 )
 def test_an_answer_that_puts_off_is_evasive(answer: str) -> None:
@@ -150,3 +155,18 @@ def test_a_definition_answers_nothing_but_the_question_for_it(
 ) -> None:
     """Whoever says no more than the thing may want to know what it is."""
     assert is_defined(pair(first, answer)) is defined
+
+
+@pytest.mark.parametrize(
+    ("answer", "concrete"),
+    [
+        ("chmod -x run.sh", True),
+        ("File > Open", True),
+        ("After 20 minutes.", True),
+        ("Look into /etc/hosts", True),
+        ("Well-known and widely used - in general.", False),
+    ],
+)
+def test_numbers_paths_and_code_can_be_used_as_they_stand(answer: str, *, concrete: bool) -> None:
+    """Who got those and asks on mostly asks for more."""
+    assert is_concrete(pair("how do i do that", answer)) is concrete
