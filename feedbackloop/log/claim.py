@@ -1,6 +1,5 @@
 """How the folder of a spool becomes ours alone, now or once its disk works."""
 
-from errno import ENOENT
 from typing import Protocol
 
 from feedbackloop.log.folder import LocalDisk
@@ -72,11 +71,10 @@ class FolderClaim:
 
     def keep(self) -> None:
         if self._share is not None:
-            self._share.hold(self._disk.locked())
+            self._share.hold(lock=self._disk.locked(), folder=self._disk.held())
 
     def check(self) -> None:
-        if not self._disk.is_lock(self._disk.locked()):
-            raise FileNotFoundError(ENOENT, "the spool's folder is gone from its place")
+        self._disk.check()
 
     def give_back(self) -> None:
         self._disk.unlock()

@@ -4,7 +4,7 @@ The declaration is a gap in a segment of the dead producer, on disk before its m
 whoever dies in between finds the gap, and has nothing left to declare.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -17,6 +17,9 @@ from feedbackloop.log.writer import Writer
 
 KILLED = "killed"
 """Reason of such a gap."""
+HIDDEN = "hidden"
+"""Reason of a gap over what was written to another folder that was in this place: a volume was
+mounted over it, or taken away. What of it was forwarded, or will be, outranks the gap."""
 _SEGMENT_BYTES = 2**12
 
 
@@ -47,18 +50,22 @@ def declare(disk: Disk, marks: Marks, *, after: int, now_ns: Callable[[], int]) 
     lives = [(_held(disk, life), life) for life in marks.dead()]
     # A producer's segments stand together: whoever has some was the last to write, and goes on.
     for held, life in sorted(lives, key=lambda pair: (pair[0] is None, pair[1].producer)):
-        first = life.written if held is None else held.following
-        if first < life.given:
-            now = now_ns()
-            note = GapNote(
-                first=first,
-                last=life.given - 1,
-                reason=KILLED,
-                first_at_ns=now if held is None or not held.at_ns else held.at_ns,
-                last_at_ns=now,
-            )
-            _write(disk, life.producer, note, after=after)
+        notes = list(_notes(held, life, now_ns()))
+        if notes:
+            _write(disk, life.producer, notes, after=after)
         marks.remove(life.producer)
+
+
+def _notes(held: _Held | None, life: Life, now_ns: int) -> Iterator[GapNote]:
+    """Say what is missing of a producer."""
+    # A folder that was written to holds its writer's last segment until the next one writes.
+    hidden, following = (life.written, life.written) if held is None else (0, held.following)
+    since = now_ns if held is None or not held.at_ns else held.at_ns
+    for first, end, reason in ((0, hidden, HIDDEN), (following, life.given, KILLED)):
+        if first < end:
+            yield GapNote(
+                first=first, last=end - 1, reason=reason, first_at_ns=since, last_at_ns=now_ns
+            )
 
 
 def _held(disk: Disk, life: Life) -> _Held | None:
@@ -87,13 +94,17 @@ def _highest(disk: Disk, name: str, head: segment.SegmentHeader) -> _Held:
     return best
 
 
-def _write(disk: Disk, producer: str, note: GapNote, *, after: int) -> None:
-    payload = msgspec.json.encode(note)
-    frame = frames.encode(payload, kind=Kind.GAP, seq=note.first, at_ns=note.first_at_ns)
+def _write(disk: Disk, producer: str, notes: Sequence[GapNote], *, after: int) -> None:
+    encoded = [
+        frames.encode(
+            msgspec.json.encode(note), kind=Kind.GAP, seq=note.first, at_ns=note.first_at_ns
+        )
+        for note in notes
+    ]
     writer = Writer(disk, producer=producer, segment_bytes=_SEGMENT_BYTES)
     writer.open(after=after)
     try:
-        writer.append([frame], first_seq=note.first)
+        writer.append(encoded, first_seq=notes[0].first)
         writer.sync()
     finally:
         writer.close()

@@ -32,6 +32,16 @@ _BATCH_BYTES = 4 * 2**20
 _EVENT_BYTES = 8 * 2**10
 
 
+class _Place(Nobody):
+    """Looks whether readers find what is written."""
+
+    def __init__(self, disk: LocalDisk) -> None:
+        self._disk = disk
+
+    def check(self) -> None:
+        self._disk.check()
+
+
 class Partition:
     """The writing end of one partition: awaitable, many callers at once, one sync for all."""
 
@@ -45,7 +55,7 @@ class Partition:
         self._seq = 0
         writer = Writer(disk, producer=producer, segment_bytes=segment_bytes)
         writer.open()
-        self._thread = WriterThread(writer, name=f"log-{producer[:8]}", aside=Nobody())
+        self._thread = WriterThread(writer, name=f"log-{producer[:8]}", aside=_Place(disk))
         self._thread.start()
 
     async def append(self, payloads: Sequence[bytes]) -> list[int]:

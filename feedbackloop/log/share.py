@@ -23,12 +23,14 @@ class Handles(msgspec.Struct, frozen=True, kw_only=True):
         board: Memory with the board.
         bell: Where the pipe is read.
         lock: Holds the folder's lock for as long as it is open.
+        folder: The folder itself, wherever it is by now; -1 from a parent that does not share it.
     """
 
     producer: str
     board: int
     bell: int
     lock: int
+    folder: int = -1
 
 
 class Share:
@@ -41,15 +43,21 @@ class Share:
         self._heard, self._rings = os.pipe()
         # Full of calls that were not heard yet, it needs no further one.
         os.set_blocking(self._rings, False)
-        self._lock = -1
+        self._lock = self._folder = -1
 
-    def hold(self, lock: int) -> None:
-        """Keep a folder's lock until ``close``, for the child to have; once."""
-        self._lock = os.dup(lock)
+    def hold(self, *, lock: int, folder: int) -> None:
+        """Keep a folder and its lock until ``close``, for the child to have; once."""
+        self._lock, self._folder = os.dup(lock), os.dup(folder)
 
     def handles(self, producer: str) -> Handles:
         """Return what the child is to inherit."""
-        return Handles(producer=producer, board=self._memory, bell=self._heard, lock=self._lock)
+        return Handles(
+            producer=producer,
+            board=self._memory,
+            bell=self._heard,
+            lock=self._lock,
+            folder=self._folder,
+        )
 
     def ring(self) -> None:
         if self.board.waits:
@@ -63,10 +71,10 @@ class Share:
 
     def close(self) -> None:
         """Give the handles back; a child that still lives ends. Safe to call twice."""
-        for handle in (self._memory, self._heard, self._rings, self._lock):
+        for handle in (self._memory, self._heard, self._rings, self._lock, self._folder):
             if handle >= 0:
                 os.close(handle)
-        self._memory = self._heard = self._rings = self._lock = -1
+        self._memory = self._heard = self._rings = self._lock = self._folder = -1
 
 
 class FarBell:

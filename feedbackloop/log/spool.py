@@ -190,7 +190,8 @@ class SpoolQueue:
         if not self._is_far:
             with contextlib.suppress(OSError):
                 self.release(through=self.released())
-        if not self._shed and not self._queued_bytes:
+        # Where the folder is gone, whoever opens what is in its place has to know of us.
+        if not self._shed and not self._queued_bytes and self.refusal is None:
             self._mark.remove()
         self._claim.give_back()
         self._is_closed = True

@@ -75,14 +75,8 @@ def open_spool(  # noqa: PLR0913  # one for each thing outside
 
 
 def open_outlet(folder: Path, handles: Handles, *, bell: Bell) -> SpoolOutlet:
-    """Open what another process has shared, to read and release it.
-
-    Raises:
-        SettingsError: If it has shared another folder.
-    """
-    disk = LocalDisk(folder)
-    if not disk.is_lock(handles.lock):
-        raise SettingsError(f"{folder} is not what is written: restart the process that writes")
+    """Open what another process has shared, to read and release it, wherever it is by now."""
+    disk = LocalDisk(folder, held=handles.folder)
     board = open_board(handles.board)
     outlet = SpoolOutlet(disk, producer=handles.producer, board=board, bell=bell)
     outlet.open()

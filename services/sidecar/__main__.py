@@ -174,7 +174,7 @@ async def run(settings: Settings) -> None:
         # Nothing is written any more: what the child finds now is all there is.
         await asyncio.to_thread(spool.close)
         drained = await keeper.stop(drain_seconds=sidecar.drain_seconds)
-        log.info("stopped", drained=drained)
+        log.info("stopped", drained=drained, behind_bytes=spool.behind_bytes())
 
 
 def _told_to_stop() -> asyncio.Event:

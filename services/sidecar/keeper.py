@@ -221,7 +221,7 @@ class Keeper:
         reports, given = os.pipe()
         spool = self._share.handles(self._producer)
         inherited = msgspec.json.encode({"spool": spool, "reports": given}).decode()
-        handles = (spool.board, spool.bell, spool.lock, given)
+        handles = (spool.board, spool.bell, spool.lock, spool.folder, given)
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own command
                 [*self._command, inherited],

@@ -37,7 +37,7 @@ class Refusal:
         why = self._spool.refusal
         telemetry.SPOOL_REFUSED.set(why is not None)
         if why is not None and not self._refused:
-            log.error("spool_refused", reason=str(why))
+            log.error("spool_refused", reason=str(why), behind_bytes=self._spool.behind_bytes())
         if why is None and self._refused:
             log.info("spool_works_again")
         self._refused = why is not None

@@ -1,12 +1,13 @@
 """A spool that one process writes and its child reads."""
 
+import shutil
 from pathlib import Path
 from queue import Queue
 from threading import Event
 
 import pytest
 
-from feedbackloop.errors import SettingsError
+from feedbackloop.errors import LogUnavailable, SettingsError
 from feedbackloop.log.board import NearBell
 from feedbackloop.log.folder import LocalDisk
 from feedbackloop.log.outlet import checkpoint
@@ -119,11 +120,67 @@ def test_a_damaged_segment_that_the_reader_keeps_is_counted_by_the_writer(tmp_pa
     spool.close()
 
 
-def test_a_reader_of_another_folder_is_refused(tmp_path: Path) -> None:
-    """Its settings may have changed since its parent was started."""
-    spool = Halves(tmp_path / "one")
-    Halves(tmp_path / "two").close()
+def hidden(folder: Path, *, by: Path) -> None:
+    """Put another folder in the place of one, as a volume does that is mounted over it."""
+    folder.rename(folder.with_name("beneath"))
+    shutil.copytree(by, folder)
 
-    with pytest.raises(SettingsError, match="restart"):
-        open_outlet(tmp_path / "two", spool.share.handles("one"), bell=NearBell())
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A volume with what an earlier sidecar has left on it: a record that nobody forwarded."""
+    folder = tmp_path / "volume"
+    earlier = Halves(folder)
+    put(earlier, b"earlier")
+    earlier.close()
+    return folder
+
+
+def test_what_lies_beneath_a_volume_is_read_and_freed_all_the_same(
+    tmp_path: Path, volume: Path
+) -> None:
+    """Votes that were answered 202 lie there, and nobody would look there again."""
+    spool = Halves(tmp_path / "spool")
+    put(spool, b"one", b"two")
+    hidden(tmp_path / "spool", by=volume)
+
+    found = [one for one in spool.read(after=-1) if isinstance(one, Frame)]
+    spool.release(through=found[-1].position)
     spool.close()
+
+    assert [one.payload for one in found] == [b"one", b"two"]
+    assert checkpoint(LocalDisk(tmp_path / "beneath")) == found[-1].position
+
+
+def test_a_volume_that_comes_is_not_touched(tmp_path: Path, volume: Path) -> None:
+    """The checkpoint of the folder beneath would say of its records that they were forwarded."""
+    spool = Halves(tmp_path / "spool")
+    put(spool, *[b"x" * 1_000] * 20)
+    before = contents(volume)
+    hidden(tmp_path / "spool", by=volume)
+
+    refused: Queue[Exception | None] = Queue()
+    spool.offer(b"late", durable=True, written=refused.put)
+    spool.release(through=list(spool.read(after=-1))[-1].position)
+    why = refused.get(timeout=10)
+    spool.close()
+
+    assert isinstance(why, LogUnavailable)
+    assert contents(tmp_path / "spool") == before
+
+
+def test_another_reader_goes_on_beneath_a_volume(tmp_path: Path, volume: Path) -> None:
+    """The child may die at the same time."""
+    spool = Halves(tmp_path / "spool")
+    put(spool, b"one")
+    hidden(tmp_path / "spool", by=volume)
+
+    heir = open_outlet(tmp_path / "spool", spool.share.handles("one"), bell=NearBell())
+
+    found = [one.payload for one in heir.read(after=-1) if isinstance(one, Frame)]
+    assert found == [b"one"]
+    spool.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from feedbackloop.errors import LogUnavailable
 from feedbackloop.log.folder import LocalDisk
 from feedbackloop.log.marks import Life
@@ -241,19 +244,36 @@ def test_who_was_killed_before_anything_was_written_is_known_by_its_mark(tmp_pat
     assert [(one.producer, one.first, one.last) for one in gaps] == [("p", 0, 0)]
 
 
-def test_what_was_released_is_not_declared() -> None:
-    """Its segment is gone: the mark says how far it had written."""
+@given(st.integers(1, 40), st.integers(0, 3))
+def test_what_was_released_is_not_declared(records: int, lost: int) -> None:
+    """Its segments are gone, but for the last one."""
     marks: dict[str, Life] = {}
     disk = CrashingDisk(steps=10**6)
     killed = a_spool(disk, marks=marks)
-    put(killed, b"one" * 100)
-    killed.offer(b"two", durable=False)
-    for name in list(disk.names()):
-        disk.remove(name)
+    for _ in range(records):
+        put(killed, b"one" * 100)
+        killed.release(through=list(killed.read(after=-1))[-1].position)
+    for _ in range(lost):
+        killed.offer(b"two", durable=False)
 
     spool = a_spool(disk.after_kill(steps=10**6), producer="q", marks=marks)
 
-    assert read(spool) == [(1, 1, "killed")]
+    assert read(spool) == ([(records, records + lost - 1, "killed")] if lost else [])
+
+
+@given(st.integers(0, 5), st.integers(0, 3))
+def test_what_was_written_where_nobody_finds_it_is_declared(written: int, lost: int) -> None:
+    """A volume was mounted over the spool, or taken away, and its sidecar was killed."""
+    marks: dict[str, Life] = {}
+    killed = a_spool(CrashingDisk(steps=10**6), marks=marks)
+    put(killed, *[b"one"] * written)
+    for _ in range(lost):
+        killed.offer(b"two", durable=False)
+
+    found = read(a_spool(CrashingDisk(steps=10**6), producer="q", marks=marks))
+
+    hidden = [(0, written - 1, "hidden")] if written else []
+    assert found == hidden + ([(written, written + lost - 1, "killed")] if lost else [])
 
 
 def test_who_closes_has_said_all_and_leaves_no_mark(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,7 @@ import pytest
 
 from benchmarks.proxy.cost import tree
 from feedbackloop.events import CompletionServed
+from feedbackloop.log.completeness import Audit, Completeness
 from services import wiring
 from services.settings import Settings
 from tests.services.sidecar.stub import HELLO, Said, Stub
@@ -196,6 +198,70 @@ async def test_a_signal_to_the_whole_group_ends_the_sidecar_first(
 
     assert status == 0
     assert list(await completions(tmp_path)) == names
+
+
+def mount_over(folder: Path) -> None:
+    """Put an empty folder in the place of one, as a volume does that is mounted over it."""
+    folder.rename(folder.with_name("beneath"))
+    folder.mkdir()
+
+
+async def test_what_lies_beneath_a_volume_is_forwarded_and_what_came_after_is_declared(
+    tmp_path: Path,
+) -> None:
+    """People were told 202 for some of it; and the books must say what nobody recorded."""
+    stub = Stub(socket=tmp_path / "vllm.sock", says=[ANSWER])
+    async with stub.serving():
+        async with a_sidecar(tmp_path) as (process, client, admin):
+            child = child_of(process)
+            os.kill(child, signal.SIGSTOP)
+            names = await asked(client, times=5)
+            mount_over(tmp_path / "home" / "spool" / "sidecar-0")
+            vote = {"completion_id": names[0], "thumb": "up"}
+            refused = await client.post("/v1/feedback", json=vote)
+            os.kill(child, signal.SIGCONT)
+            await asked(client)
+            await until_shown(admin, FORWARDED, 5)
+            process.send_signal(signal.SIGTERM)
+            statuses = [await process.wait()]
+        async with a_sidecar(tmp_path) as (process, _, admin):
+            process.send_signal(signal.SIGTERM)
+            statuses.append(await process.wait())
+
+    report = await audited(tmp_path)
+    assert (refused.status_code, statuses) == (503, [0, 0])
+    assert await completions(tmp_path) == dict.fromkeys(names, 1)
+    assert (report.expected, report.missing) == (report.seen + sum(report.declared.values()), {})
+    assert report.declared.keys() == {"killed"}
+
+
+async def test_what_is_left_beneath_a_volume_is_declared(tmp_path: Path) -> None:
+    """Its sidecar was killed before it had forwarded it, and nobody would look there again."""
+    stub = Stub(socket=tmp_path / "vllm.sock", says=[ANSWER])
+    async with stub.serving():
+        async with a_sidecar(tmp_path) as (process, client, _):
+            child = child_of(process)
+            os.kill(child, signal.SIGSTOP)
+            await asked(client, times=5)
+            process.kill()
+            os.kill(child, signal.SIGKILL)
+        mount_over(tmp_path / "home" / "spool" / "sidecar-0")
+        async with a_sidecar(tmp_path) as (process, _, _):
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
+
+    report = await audited(tmp_path)
+    assert (report.seen, report.missing) == (0, {})
+    assert "hidden" in report.declared
+    assert sum(report.declared.values()) == report.expected >= 5
+
+
+async def audited(folder: Path) -> Completeness:
+    """Return what the books say, long after."""
+    audit = Audit()
+    for event in await logged(folder):
+        audit.add(event)
+    return audit.report(now=datetime.max.replace(tzinfo=UTC))
 
 
 async def test_settings_that_only_the_child_can_judge_end_the_sidecar(tmp_path: Path) -> None:

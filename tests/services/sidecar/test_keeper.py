@@ -17,7 +17,7 @@ from tests.services.sidecar.forwarding import until
 def share() -> Iterator[Share]:
     """What a child would inherit of a spool."""
     made = Share()
-    made.hold(sys.stderr.fileno())
+    made.hold(lock=sys.stderr.fileno(), folder=sys.stderr.fileno())
     made.board.opened = 1
     yield made
     made.close()

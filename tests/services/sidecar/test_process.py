@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from feedbackloop.events import CaptureGap, CompletionServed, ThumbGiven
+from feedbackloop.events import AnyEvent, CaptureGap, CompletionServed, ThumbGiven
 from feedbackloop.log.port import Offset
 from services import keyring, wiring
 from services.settings import Settings
@@ -69,10 +69,11 @@ async def a_sidecar(
         await process.communicate()
 
 
-async def logged(folder: Path) -> list[object]:
+async def logged(folder: Path) -> list[AnyEvent]:
     """Return what is in the log."""
     log = wiring.open_log(Settings(home=folder / "home"), partition=None)
-    return [entry.event async for entry in log.read(after=Offset("sidecar-0", -1))]
+    entries = [entry.event async for entry in log.read(after=Offset("sidecar-0", -1))]
+    return [event for event in entries if isinstance(event, AnyEvent)]
 
 
 async def test_a_stream_that_runs_at_sigterm_runs_to_its_end(tmp_path: Path) -> None:
