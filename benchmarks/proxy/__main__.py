@@ -3,9 +3,10 @@
     python -m benchmarks.proxy [--json FILE] [--peers FOLDER]
 
 nginx, vLLM's router, LiteLLM and the sidecar stand before one stub at the same time and take turns
-under the same load, several rounds of it. The sidecar records, with its log on disk. CPU is that of
-a proxy's whole process tree from /proc, until it has come to rest; the stub and the load generator
-are processes of their own.
+under the same load, several rounds of it. The sidecar asks by a Unix socket, which is how vLLM
+listens in its pod, and once more by TCP, as all others do. It records, with its log on disk. CPU is
+that of a proxy's whole process tree from /proc, until it has come to rest; the stub and the load
+generator are processes of their own.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from benchmarks.proxy.cost import cpu_seconds, resident_mib, settle
 from benchmarks.proxy.stub import CHUNKS
 from benchmarks.proxy.targets import Target, all_of
 
-NAMES = ["stub", "nginx", "vllm-router", "litellm", "sidecar"]
+NAMES = ["stub", "nginx", "vllm-router", "litellm", "sidecar", "sidecar-tcp"]
 RATES = (200, 500)
 _PEER = "vllm-router"
 

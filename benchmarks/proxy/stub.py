@@ -118,12 +118,13 @@ def _length(head: bytes) -> int:
     return int(lower[start + 15 : lower.find(b"\r\n", start)]) if start >= 0 else 0
 
 
-async def serve(port: int) -> None:
-    """Answer on a port of this machine, for ever."""
+async def serve(port: int, path: str) -> None:
+    """Answer on a port of this machine and on a Unix socket, for ever."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Stub, "127.0.0.1", port, backlog=1_024)
+    await loop.create_unix_server(Stub, path, backlog=1_024)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), sys.argv[2]))

@@ -31,12 +31,19 @@ class Target:
     Attributes:
         pid: Root of its process tree.
         requests: What it is asked: each has its own name for the model.
+        path: Of the Unix socket on which it answers, too; empty if there is none.
     """
 
     name: str
     port: int
     pid: int
     requests: Requests
+    path: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where it answers by TCP."""
+        return f"http://127.0.0.1:{self.port}"
 
 
 @contextmanager
@@ -94,10 +101,15 @@ def wait_for(port: int, model: str) -> None:
 def stub() -> Iterator[Target]:
     """Run what stands for vLLM."""
     port = free_port()
-    with running([sys.executable, "-m", "benchmarks.proxy.stub", str(port)]) as process:
-        wait_for(port, MODEL)
-        requests = Requests(model=MODEL)
-        yield Target(name="stub alone", port=port, pid=process.pid, requests=requests)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/stub.sock"
+        command = [sys.executable, "-m", "benchmarks.proxy.stub", str(port), path]
+        with running(command) as process:
+            wait_for(port, MODEL)
+            requests = Requests(model=MODEL)
+            yield Target(
+                name="stub alone", port=port, pid=process.pid, requests=requests, path=path
+            )
 
 
 @contextmanager
@@ -161,15 +173,20 @@ def litellm(folder: Path, peers: Path, stub_port: int) -> Iterator[Target]:
 
 @contextmanager
 def sidecar(
-    folder: Path, stub_port: int, *, python: str = sys.executable, **settings: str
+    home: Path,
+    upstream: str,
+    *,
+    name: str = "sidecar",
+    python: str = sys.executable,
+    **settings: str,
 ) -> Iterator[Target]:
     """Run the sidecar as anybody would, recording to disk."""
     with running(
         [python, "-m", "services.sidecar"],
         # Another interpreter than ours finds our packages all the same.
         PYTHONPATH=os.pathsep.join([str(Path.cwd()), *site.getsitepackages()]),
-        FEEDBACKLOOP_HOME=str(folder / "home"),
-        FEEDBACKLOOP_SIDECAR__UPSTREAM=f"http://127.0.0.1:{stub_port}",
+        FEEDBACKLOOP_HOME=str(home),
+        FEEDBACKLOOP_SIDECAR__UPSTREAM=upstream,
         FEEDBACKLOOP_SIDECAR__UPSTREAM_GUARD="off",
         FEEDBACKLOOP_SIDECAR__BIND="127.0.0.1:0",
         FEEDBACKLOOP_SIDECAR__ADMIN_BIND="127.0.0.1:0",
@@ -183,7 +200,7 @@ def sidecar(
         port = int(address.rpartition(":")[2])
         wait_for(port, "assistant")
         requests = Requests(model="assistant")
-        yield Target(name="sidecar", port=port, pid=process.pid, requests=requests)
+        yield Target(name=name, port=port, pid=process.pid, requests=requests)
 
 
 @contextmanager
@@ -197,7 +214,10 @@ def all_of(names: list[str], peers: Path, python: str) -> Iterator[list[Target]]
             "nginx": lambda: nginx(base, first.port),
             "vllm-router": lambda: vllm_router(peers, first.port),
             "litellm": lambda: litellm(base, peers, first.port),
-            "sidecar": lambda: sidecar(base, first.port, python=python),
+            "sidecar": lambda: sidecar(base / "socket", f"unix:{first.path}", python=python),
+            "sidecar-tcp": lambda: sidecar(
+                base / "tcp", first.url, name="sidecar by TCP", python=python
+            ),
         }
         chosen = [name for name in makers if name in names and _is_there(name, peers)]
         yield [stack.enter_context(makers[name]()) for name in chosen]
@@ -207,7 +227,7 @@ def _is_there(name: str, peers: Path) -> bool:
     if name == "nginx":
         found = shutil.which("nginx") is not None
     else:
-        found = name in {"stub", "sidecar"} or (peers / name).exists()
+        found = name in {"stub", "sidecar", "sidecar-tcp"} or (peers / name).exists()
     if not found:
         print(f"{name} is not installed: left out", file=sys.stderr)
     return found
