@@ -10,7 +10,6 @@ from feedbackloop.capture.retries import DEFAULT_RULES, Crowd, Implied, Rules, v
 from feedbackloop.capture.sketch import Sketch, held_bytes, sketch
 from feedbackloop.events import CompletionServed, OutcomeReported, PromptRetried
 
-_Key = tuple[str | int, ...]
 _RECENT = 8  # completions that one key leads to: the person's last tries
 CAPACITY_BYTES = 96 * 2**20
 """What completions may take, as estimated: 26,000 with turns of 50 words, 8,000 of the longest."""
@@ -40,11 +39,12 @@ class Attribution:
     ) -> None:
         self._rules = rules
         self._vocabulary = vocabulary(rules)
-        self._recent: Remembered[_Key, tuple[Sketch, ...]] = Remembered(capacity_bytes)
-        self._askers: Remembered[_Key, tuple[tuple[datetime, _Key], ...]] = Remembered(
+        # All keys are hashes, see ``_key``.
+        self._recent: Remembered[int, tuple[Sketch, ...]] = Remembered(capacity_bytes)
+        self._askers: Remembered[int, tuple[tuple[datetime, int], ...]] = Remembered(
             capacity_bytes // _ASKED_BYTES
         )
-        self._pace: Remembered[_Key, tuple[datetime, ...]] = Remembered(_PACES)
+        self._pace: Remembered[int, tuple[datetime, ...]] = Remembered(_PACES)
 
     def add(self, completion: CompletionServed) -> PromptRetried | OutcomeReported | None:
         """Take the next completion in, as it ended; return what its prompt implies.
@@ -61,8 +61,8 @@ class Attribution:
         return next(self._implications(second), None)
 
     def __len__(self) -> int:
-        """Count the completions that are remembered by their place."""
-        return sum(len(known) for key, known in self._recent.items() if key[0] == "place")
+        """Count the completions that are remembered."""
+        return len({one.completion_id for _, known in self._recent.items() for one in known})
 
     def _implications(self, second: Sketch) -> Iterator[PromptRetried | OutcomeReported]:
         crowd: Crowd | None = None
@@ -90,10 +90,10 @@ class Attribution:
     def _candidates(self, second: Sketch) -> Iterator[Sketch]:
         """Yield what the prompt may react to, most certain first, then latest first."""
         seen, who = {second.completion_id}, second.who
-        lookups: tuple[_Key, ...] = (
-            ("place", *who, second.tail),
-            ("chain", second.tenant, second.before),
-            ("reply", *who, second.tail),
+        lookups = (
+            _key("place", *who, second.tail),
+            _key("chain", second.tenant, second.before),
+            _key("reply", *who, second.tail),
         )
         for key in lookups:
             known = self._recent.get(key)
@@ -105,7 +105,7 @@ class Attribution:
                     seen.add(first.completion_id)
                     yield first
 
-    def _keep(self, key: _Key, one: Sketch, weight: int) -> None:
+    def _keep(self, key: int, one: Sketch, weight: int) -> None:
         known = self._recent.get(key)
         if known is None:
             self._recent.put(key, (one,), weight=weight + _KEY_BYTES)
@@ -118,7 +118,7 @@ class Attribution:
 
     def _ask(self, one: Sketch) -> None:
         """Note who asked which prompt and how fast, as far as the rules need it."""
-        key, asker = (one.tenant, one.prompt), one.who
+        key, asker = _key("prompt", one.tenant, one.prompt), _key("person", *one.who)
         # Tuples: most hold one entry, for which a deque would take ten times the memory.
         known = self._askers.get(key) or ()
         if asker not in [who for _, who in known]:
@@ -132,14 +132,15 @@ class Attribution:
     def _crowd(self, second: Sketch) -> Crowd:
         now = second.accepted_at
         since = now - timedelta(seconds=self._rules.crowd_seconds)
-        askers = self._askers.get((second.tenant, second.prompt)) or ()
-        place = self._recent.get(("place", *second.who, second.tail)) or ()
+        askers = self._askers.get(_key("prompt", second.tenant, second.prompt)) or ()
+        place = self._recent.get(_key("place", *second.who, second.tail)) or ()
+        times = self._pace.get(_key("person", *second.who)) or ()
         mine = (one for one in place if one.prompt == second.prompt)
         lately = now - timedelta(minutes=1)
         return Crowd(
             askers=sum(since <= at <= now for at, _ in askers),
             times=sum(since <= one.accepted_at <= now for one in mine),
-            pace=sum(lately <= at <= now for at in self._pace.get(second.who) or ()),
+            pace=sum(lately <= at <= now for at in times),
         )
 
 
@@ -157,10 +158,15 @@ def _certainty(first: Sketch, second: Sketch) -> tuple[bool, datetime, str]:
     return retries.repeats(first, second), first.ended_at, first.completion_id
 
 
-def _places(one: Sketch) -> list[_Key]:
+def _key(kind: str, *names: str | int) -> int:
+    """Name something in 64 bits: two of a million alike would do no harm, for both are compared."""
+    return hash((kind, names))
+
+
+def _places(one: Sketch) -> list[int]:
     """Name the places at which a later prompt would look for this completion."""
     who = one.who
-    places: list[_Key] = [("chain", one.tenant, chain) for chain in one.reply_chains]
-    places += [("reply", *who, tail) for tail in one.reply_tails]
-    places.append(("place", *who, one.tail))
+    places = [_key("chain", one.tenant, chain) for chain in one.reply_chains]
+    places += [_key("reply", *who, tail) for tail in one.reply_tails]
+    places.append(_key("place", *who, one.tail))
     return places
