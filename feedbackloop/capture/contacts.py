@@ -135,7 +135,7 @@ class PhoneRecogniser(AtDigits):
 
     def at(self, text: str, places: Sequence[int]) -> Iterable[Found]:
         zeros = [place for place in places if text[place] == "0" and _ZERO.match(text, place)]
-        pluses = [place for place in places if text[place - 1 : place] == "+"]
+        pluses = [p for p in places if text[p - 1 : p] == "+"] if "+" in text else []
         if not zeros and not pluses and "(" not in text:
             return ()
         return self._each(text, zeros, pluses)

@@ -88,13 +88,13 @@ class DigitRecogniser(AtDigits):
 
 
 def _checked(text: str, start: int, end: int, known: Sequence[tuple[Number, bool]]) -> list[Found]:
-    if not _stands_alone(text, start, end):
-        return []
-    found = []
     digits = text[start:end].translate(_BARE)
-    for number, is_loose in known:
-        if not number.is_valid(digits):
-            continue
+    found: list[Found] = []
+    # Most digits are no such number, which is seen sooner than what stands beside them.
+    valid = [one for one in known if one[0].is_valid(digits)]
+    if not valid or not _stands_alone(text, start, end):
+        return found
+    for number, is_loose in valid:
         near = number.context is not None and number.context.near(text, start, end)
         if near or not is_loose:
             # What is announced by name outranks what only looks like it.
