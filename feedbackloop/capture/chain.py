@@ -46,7 +46,9 @@ def extend(before: ChainHash, message: JsonObject, *, key: bytes) -> ChainHash:
     around the content does not, since clients trim it; nor do ids of tool calls, names and
     hidden reasoning, since clients drop them.
     """
-    content = normalised(message.get("content")) or normalised(message.get("refusal"))
+    content = normalised(message.get("content"))
+    if not content:
+        content = normalised(message.get("refusal"))
     role = str(message.get("role", ""))
     said = f"{len(before)}:{before}{len(role)}:{role}{len(content)}:{content}"
     total = blake2b(said.encode("utf-8", "surrogatepass"), key=key[:64], digest_size=_DIGEST_BYTES)
@@ -58,10 +60,10 @@ def extend(before: ChainHash, message: JsonObject, *, key: bytes) -> ChainHash:
 
 def normalised(content: object) -> str:
     """Reduce a message's content to what is compared: text as it is, other parts as JSON."""
-    if content is None:
-        return ""
     if isinstance(content, str):
         return content.strip()
+    if content is None:
+        return ""
     if isinstance(content, list):
         return "\n".join(_part(part) for part in content).strip()
     # An object or a number is no content that OpenAI knows, but it is what the client sent.

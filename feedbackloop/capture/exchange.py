@@ -174,7 +174,7 @@ def _tools(body: JsonObject, opened: Opened) -> tuple[JsonObject, ...]:
 
 def _objects(value: object) -> tuple[JsonObject, ...]:
     """Keep what can be a message or a tool; vLLM refuses a request with anything else in it."""
-    return tuple(one for one in value if isinstance(one, dict)) if isinstance(value, list) else ()
+    return tuple([one for one in value if isinstance(one, dict)]) if isinstance(value, list) else ()
 
 
 def _outcome(closed: Closed | None, said: Said) -> Outcome:
@@ -198,7 +198,7 @@ def _reply_chains(
     """Hash the prompt with each reply; nothing if there is no prompt or nothing was said."""
     if not hashes or not any(reply.text or reply.tool_calls for reply in replies):
         return ()
-    return tuple(_answered(hashes, reply, key) for reply in replies)
+    return tuple([_answered(hashes, reply, key) for reply in replies])
 
 
 def _answered(hashes: tuple[ChainHash, ...], reply: Reply, key: bytes) -> ChainHash:

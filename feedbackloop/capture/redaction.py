@@ -73,14 +73,15 @@ class Redaction:
         self, event: CompletionServed, redactor: Redactor, key: bytes
     ) -> CompletionServed:
         numbers = Numbers(self.tally)
-        tools = tuple(redactor.value(tool, numbers) for tool in event.tools)
-        messages = tuple(redactor.message(one, numbers) for one in event.messages)
+        tools = tuple([redactor.value(tool, numbers) for tool in event.tools])
+        messages = tuple([redactor.message(one, numbers) for one in event.messages])
         # Each choice goes on from the prompt, as the next prompt does, whichever it continues.
-        others = [numbers.branch() for _ in event.replies[1:]]
-        branches = [numbers, *others]
+        branches = [numbers, *[numbers.branch() for _ in event.replies[1:]]]
         replies = tuple(
-            _reply(reply, redactor, branch)
-            for reply, branch in zip(event.replies, branches, strict=False)
+            [
+                _reply(reply, redactor, branch)
+                for reply, branch in zip(event.replies, branches, strict=False)
+            ]
         )
         redacted = msgspec.structs.replace(
             event,
@@ -120,7 +121,7 @@ def _reply(reply: Reply, redactor: Redactor, numbers: Numbers) -> Reply:
     return msgspec.structs.replace(
         reply,
         text=redactor.text(reply.text, numbers),
-        tool_calls=tuple(redactor.call(call, numbers) for call in reply.tool_calls),
+        tool_calls=tuple([redactor.call(call, numbers) for call in reply.tool_calls]),
         reasoning=reply.reasoning and redactor.text(reply.reasoning, numbers),
     )
 

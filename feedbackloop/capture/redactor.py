@@ -94,7 +94,8 @@ class Redactor:
 
     def text(self, text: str, numbers: Numbers) -> str:
         """Return a text without personal data; one that cannot be searched is withheld."""
-        numbers.heed(text)
+        if "[" in text:
+            numbers.heed(text)
         if not self._keeps_media and ";base64," in text:
             text = _DATA_URI.sub(lambda one: numbers.placeholder(MEDIA, one.group()), text)
         if len(text) < _SHORTEST or (text[0] == "[" and PLACEHOLDER.fullmatch(text)):
@@ -166,6 +167,8 @@ class Redactor:
 
     def _field(self, name: str, value: Any, numbers: Numbers) -> Any:  # noqa: ANN401
         if isinstance(value, str):
+            if name == "role" and value in _ROLES:
+                return value
             return self._said(name, value, numbers)
         if name == "tool_calls" and isinstance(value, list):
             return [
@@ -181,7 +184,7 @@ class Redactor:
     def _said(self, name: str, value: str, numbers: Numbers) -> str:
         if name in _WORDS:
             return self.text(value, numbers)
-        if name in _NAMES and (value in _ROLES or _NAME.fullmatch(value)):
+        if name in _NAMES and _NAME.fullmatch(value):
             return value
         return self._string(value, numbers)
 

@@ -1,6 +1,5 @@
 """Texts that were searched before: each turn of a conversation brings all earlier ones again."""
 
-import secrets
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
@@ -13,14 +12,13 @@ _SHORTEST = 64  # characters below which searching costs no more than rememberin
 
 
 class Searched:
-    """What was found in the last texts, by keyed hashes of them: no text is kept.
+    """What was found in the last texts, by hashes of them: no text is kept.
 
     Args:
         capacity: How many finds, at 150 bytes; a text counts as two.
     """
 
     def __init__(self, capacity: int = 30_000) -> None:
-        self._key = secrets.token_bytes(32)
         self._found: Remembered[bytes, Sequence[Found]] = Remembered(capacity)
 
     def search(
@@ -29,8 +27,7 @@ class Searched:
         """Return what ``find`` says of a text, or said; None, which is a failure, is asked anew."""
         if len(text) < _SHORTEST:
             return find(text, numbers)
-        total = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key)
-        name = total.digest()
+        name = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         found = self._found.get(name)
         if found is None:
             found = find(text, numbers)

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import structlog
 
+from feedbackloop.capture.placeholders import Tally
 from feedbackloop.capture.redaction import Redaction
 from feedbackloop.capture.redactor import Redactor, built_in
 from feedbackloop.events import Event
@@ -33,11 +34,16 @@ class Redacting:
         """Return an event without personal data; raises like ``Redaction.event``."""
         redacted = self._redaction.event(event, key=key)
         tally = self._redaction.tally
-        for kind, count in tally.removed.items():
-            telemetry.REDACTED.labels(kind).inc(count)
-        for failure, count in tally.failed.items():
-            log.error("text_withheld", failure=failure, texts=count)
-            telemetry.REDACTION_FAILURES.inc(count)
-        tally.removed.clear()
-        tally.failed.clear()
+        if tally.removed or tally.failed:
+            _count(tally)
         return redacted
+
+
+def _count(tally: Tally) -> None:
+    for kind, count in tally.removed.items():
+        telemetry.REDACTED.labels(kind).inc(count)
+    for failure, count in tally.failed.items():
+        log.error("text_withheld", failure=failure, texts=count)
+        telemetry.REDACTION_FAILURES.inc(count)
+    tally.removed.clear()
+    tally.failed.clear()
