@@ -5,7 +5,7 @@ import contextlib
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from random import Random
@@ -15,7 +15,7 @@ from benchmarks.faults.clients import Clients
 from benchmarks.faults.options import Options
 from benchmarks.faults.sidecars import Sidecar, can_trace, ready_again, sidecar
 from benchmarks.faults.table import Row
-from benchmarks.faults.volume import mounted
+from benchmarks.faults.volume import Volume, covered, mounted
 from benchmarks.proxy.cost import tree
 from benchmarks.proxy.targets import stub
 
@@ -31,6 +31,12 @@ _INJECTED = {
     "full (ENOSPC)": ["pwrite64,fallocate:error=ENOSPC"],
     "stands still": ["pwrite64,fdatasync,fsync:delay_enter=60s"],
 }
+_Fault = Callable[[Volume, Sidecar], AbstractContextManager[None]]
+_REAL: dict[str, _Fault] = {
+    "full: a small volume": lambda volume, _: volume.full(),
+    "stands still: a frozen volume": lambda volume, _: volume.frozen(),
+    "gone from its place: a volume mounted over it": lambda _, one: covered(one.spool),
+}
 
 
 def faults(options: Options) -> Iterator[Row]:
@@ -40,10 +46,10 @@ def faults(options: Options) -> Iterator[Row]:
             if options.is_over():
                 return
             yield _injected(name, injections, upstream.port, options)
-        for name in ("full: a small volume", "stands still: a frozen volume"):
+        for name, fault in _REAL.items():
             if options.is_over():
                 return
-            yield _real(name, upstream.port, options)
+            yield _real(name, fault, upstream.port, options)
 
 
 def _injected(name: str, injections: list[str], upstream_port: int, options: Options) -> Row:
@@ -57,7 +63,7 @@ def _injected(name: str, injections: list[str], upstream_port: int, options: Opt
     return row
 
 
-def _real(name: str, upstream_port: int, options: Options) -> Row:
+def _real(name: str, fault: _Fault, upstream_port: int, options: Options) -> Row:
     row = Row(part=PART, fault=name)
     with ExitStack() as stack:
         try:
@@ -71,8 +77,7 @@ def _real(name: str, upstream_port: int, options: Options) -> Row:
             sidecar(upstream_port, home=volume.folder / "home", settings=limits)
         )
         ready_again(one)
-        fault = volume.full() if name.startswith("full") else volume.frozen()
-        _suffer(one, row, fault, options)
+        _suffer(one, row, fault(volume, one), options)
     return row
 
 

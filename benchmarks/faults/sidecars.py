@@ -44,6 +44,11 @@ class Sidecar:
         self._traced = False
 
     @property
+    def spool(self) -> Path:
+        """Where its spool is."""
+        return self.home / "spool" / "sidecar-0"
+
+    @property
     def pid(self) -> int:
         """Of the sidecar itself, not of strace around it."""
         assert self._process is not None  # noqa: S101  # started before

@@ -1,6 +1,8 @@
 """Kills of the sidecar: at random moments under load, and at each of its calls to the disk."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from random import Random
 
@@ -9,6 +11,7 @@ from benchmarks.faults.clients import Clients
 from benchmarks.faults.options import Options
 from benchmarks.faults.sidecars import Sidecar, ready_again, sidecar, strace
 from benchmarks.faults.table import Row
+from benchmarks.proxy.cost import tree
 from benchmarks.proxy.targets import stub
 
 _PART = "spool"
@@ -17,6 +20,9 @@ _SERIES = 20  # kills of one home, before its books are checked
 # An answer waits 20 ms for its record by default, and then goes out without it. Under strace, where
 # each call is slow, none is to be late: nothing at all may be lost at a call.
 _PATIENT = {"FEEDBACKLOOP_SIDECAR__CAPTURE_WAIT_SECONDS": "10"}
+# Long enough for a child to start in, on a machine that does other things too.
+_HASTY = {"FEEDBACKLOOP_SIDECAR__FORWARDER_STUCK_SECONDS": "3"}
+_REPLACED_SECONDS = 60.0
 _ACTIONS = 6  # of the one person whose sidecar is killed at a call
 _CALLS = {"pwrite64": "write", "fdatasync": "fdatasync", "fsync": "fsync of a folder",
           "rename": "rename", "unlink": "unlink"}  # fmt: skip
@@ -26,6 +32,7 @@ def faults(options: Options) -> Iterator[Row]:
     """Do everything to the spool that this module knows."""
     with stub() as upstream:
         yield random_kills(upstream.port, options)
+        yield stops(upstream.port, options)
         for call, name in _CALLS.items():
             yield kills_at(call, name, upstream.port, options)
 
@@ -54,6 +61,33 @@ async def _until_killed(one: Sidecar, clients: Clients, seconds: float) -> None:
         clients.dying = True
         one.kill()
     clients.dying = False
+
+
+def stops(upstream_port: int, options: Options) -> Row:
+    """SIGSTOP what forwards while people are busy, and wait until another does."""
+    row = Row(part=_PART, fault="SIGSTOP of the child at a random moment, under load")
+    random = Random(options.seed)
+    totals = books.Totals()
+    with sidecar(upstream_port, settings=_HASTY) as one:
+        clients = Clients(one.port, random)
+        ready_again(one)
+        times = max(1, options.kills // _SERIES)
+        while row.times < times and not options.is_over():
+            asyncio.run(_until_replaced(one, clients, random.uniform(0.02, 1.0)))
+            row.times += 1
+        _settle(one, clients, row, totals)
+    row.figures = totals.figures()
+    return row
+
+
+async def _until_replaced(one: Sidecar, clients: Clients, seconds: float) -> None:
+    async with clients.busy(_PEOPLE):
+        await asyncio.sleep(seconds)
+        (child,) = tree(one.pid)[1:]
+        os.kill(child, signal.SIGSTOP)
+        async with asyncio.timeout(_REPLACED_SECONDS):
+            while tree(one.pid)[1:] in ([], [child]):  # noqa: ASYNC110  # another process
+                await asyncio.sleep(0.1)
 
 
 def kills_at(call: str, name: str, upstream_port: int, options: Options) -> Row:

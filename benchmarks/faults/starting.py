@@ -52,7 +52,7 @@ def _injected(name: str, injection: str, upstream_port: int, options: Options) -
         row.skipped = "strace is missing or may not trace"
         return row
     with sidecar(upstream_port) as one:
-        folder = one.home / "spool" / "sidecar-0"
+        folder = one.spool
         # -I 2: with -D it would heed no signal otherwise.
         around = ["strace", "-D", "-I", "2", "-f", "-qq", "-o", "/dev/null"]
         around.append(f"--inject={injection}")
