@@ -85,6 +85,8 @@ def _sample(fragment: Fragment, author: str, *, held_out: bool) -> Sample | None
 
 def _signs(first: Sketch, second: Sketch) -> dict[str, float]:
     two = Pair(first, second, known_words(), idf={})
+    if continues(first, second):
+        two = two.bare
     return signs(two, similarity=DEFAULT_RULES.rephrase_similarity)
 
 

@@ -20,7 +20,16 @@ _AFTER = regex(r"[\n\"]|'(?!\w)|[.!?:]\s|,\s")
 
 _QUOTED = regex(r"\"([^\"\n]+)\"|(?<!\w)'([^'\n]+)'(?!\w)")
 _MARKS = regex('["\u2018-\u201e\u00ab\u300c`]')
+_ANY_QUOTED = regex(
+    '["\u201c\u201e\u00ab\u300c][^"\u201c\u201d\u00bb\u300d\n]+["\u201c\u201d\u00bb\u300d]'
+    r"|(?<!\w)['\u2018][^'\u2019\n]+['\u2019](?!\w)"
+)
+_SIGNS = "\"'\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d"
+_COLON = regex(r":\s+|\n\s*")
 _TEXT_WORDS = 4  # of a quote that is a text, and no name or term
+_PASTED_WORDS = 6  # of a text that follows a colon
+_INSTRUCTION_WORDS = 2
+_KNOWN = 40  # characters of a text by which it is known again
 
 _SAME = 0.5  # likeness, or share of words in the same order, at which it is the same, mended
 
@@ -57,6 +66,40 @@ def brings_text(one: str, other: str) -> bool:
         for pair in _QUOTED.findall(folded(other))
         for text in pair
     )
+
+
+def instruction(one: str, other: str) -> str:
+    """Return what a turn wants done, without the text that it wants it done with.
+
+    That is what follows its first colon or line, or what it quotes, if it is a text. A turn keeps
+    it if the next one holds it too, or brings a text of its own, or if little else is left.
+
+    Args:
+        one: A user turn.
+        other: The next one.
+    """
+    if _text_after_colon(other) or brings_text(one, other):
+        return one
+    again, said = folded(other), one
+    text = _text_after_colon(one)
+    if text and folded(text)[:_KNOWN] not in again:
+        said = one[: -len(text)]
+    elif "'" in one or _MARKS.search(one):
+        said = _ANY_QUOTED.sub(
+            lambda found: " " if _is_text(found.group(), again) else found.group(), one
+        )
+    return said if len(said.split()) >= _INSTRUCTION_WORDS else one
+
+
+def _text_after_colon(one: str) -> str:
+    """Return what follows the first colon or line, if that is long enough to be a text."""
+    found = _COLON.search(one)
+    text = one[found.end() :] if found is not None else ""
+    return text if len(text.split()) >= _PASTED_WORDS else ""
+
+
+def _is_text(quote: str, again: str) -> bool:
+    return len(quote.split()) >= _TEXT_WORDS and folded(quote.strip(_SIGNS)) not in again
 
 
 def aligned(one: str, other: str) -> tuple[str, str]:

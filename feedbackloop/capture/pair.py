@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from functools import cached_property
 
+import msgspec
+
 from feedbackloop.capture import markers
 from feedbackloop.capture.folding import folded
 from feedbackloop.capture.forms import is_part, parts
 from feedbackloop.capture.markers import Turn
-from feedbackloop.capture.material import aligned, is_other_material
+from feedbackloop.capture.material import aligned, instruction, is_other_material
 from feedbackloop.capture.similarity import is_similar, similarity
 from feedbackloop.capture.sketch import Sketch
 from feedbackloop.capture.subject import (
@@ -49,6 +51,7 @@ class Pair:
         self.gap_seconds = (second.accepted_at - first.ended_at).total_seconds()
         context = f"{first.said[:_CONTEXT]} {first.answered[:_CONTEXT]}"
         self.tongues = tongues(second.said, context, vocabulary)
+        self._vocabulary = vocabulary
         self._idf = idf
 
     @cached_property
@@ -84,6 +87,17 @@ class Pair:
         return first.said_last == second.said_last or is_other_material(
             *aligned(first.said_last, second.said_last)
         )
+
+    @cached_property
+    def bare(self) -> "Pair":
+        """The same two turns, the first without a text that was pasted into it."""
+        if len(self._split[1]) > LONG:
+            return self
+        said = instruction(self.first.said, self.second.said)
+        if said == self.first.said:
+            return self
+        first = msgspec.structs.replace(self.first, said=said)
+        return Pair(first, self.second, self._vocabulary, idf=self._idf)
 
     @property
     def is_stopped(self) -> bool:

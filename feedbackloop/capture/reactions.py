@@ -130,7 +130,7 @@ def _in_words(two: Pair, limits: Limits) -> Reaction | None:
 def _asked_in_other_words(two: Pair, limits: Limits) -> Reaction:
     least = limits.rephrase_similarity
     soon = two.gap_seconds <= limits.max_gap_seconds
-    if two.is_stopped or (soon and is_second_try(two, similarity=least)):
+    if two.is_stopped or (soon and is_second_try(two.bare, similarity=least)):
         return _rejected(RetryKind.REPHRASE, two)
     reason = (new_wish(two) if soon and two.is_alike(least) else None) or "new_request"
     if reason == "new_request" and two.constrains:

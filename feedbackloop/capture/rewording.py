@@ -33,31 +33,30 @@ from feedbackloop.capture.subject import (
 )
 from feedbackloop.capture.words import Language, Marker
 
-LIKELY = 1.2
+LIKELY = 1.0
 """Least weight of the signs at which a turn asks for the same again."""
 
 SURE = 2.0
 """The same where nothing else shows that the two turns belong together."""
 
-BIAS = -1.8
+BIAS = -2.0
 WEIGHTS: Mapping[str, float] = {
-    "kept_all": 1.0,
-    "kept_two": 1.3,
-    "alike": 1.8,
-    "new_words": 2.9,
-    "longer": 1.5,
-    "reword": 3.5,
+    "kept_two": 1.7,
+    "alike": 2.2,
+    "new_words": 2.8,
+    "longer": 2.8,
+    "reword": 3.6,
     "defined": 1.8,
-    "restated": 1.2,
+    "restated": 1.1,
     "not_told": 2.6,
-    "evasive": 2.6,
-    "concrete": -0.7,
-    "follows": -3.9,
-    "other_material": -7.1,
-    "exchanged": -2.8,
-    "other_fact": -2.0,
-    "closed": -3.1,
-    "from_answer": -1.1,
+    "evasive": 2.7,
+    "concrete": -0.6,
+    "follows": -4.0,
+    "other_material": -7.5,
+    "exchanged": -3.0,
+    "other_fact": -2.1,
+    "closed": -3.5,
+    "from_answer": -1.3,
     "answers": -2.0,
     "keywords": -0.4,
     "brief": -2.0,
@@ -71,7 +70,7 @@ _HALF = 0.5  # of the first turn's words of content
 _ENOUGH = 2  # words of content in common
 _ENOUGH_CHARACTERS = 3
 _MANY_NEW = 6  # words of content
-_TIMES_LONGER = 1.5  # in logarithms; more than that says no more
+_TIMES_LONGER = 0.7  # in logarithms: twice as long; more than that says no more
 _BRIEF = 3  # words
 _BRIEF_CHARACTERS = 6
 _REFINED = 0.8  # of a turn's words in the same order, in one that sets a condition more
@@ -114,7 +113,7 @@ def signs(two: Pair, *, similarity: float) -> dict[str, float]:
     """Return what speaks for a second try and against it; nothing if no word of content is shared.
 
     ======================  =====================================================================
-    kept_all, kept_two      it has all of the first turn's words of content, if several; has two
+    kept_two                it has two of the first turn's words of content
     alike                   the turns are alike, and nothing shows a wish of its own
     new_words, longer       how many words the second brings in, up to six; how much longer it is:
                             nothing in its favour if it keeps little and the answer was none
@@ -140,12 +139,10 @@ def signs(two: Pair, *, similarity: float) -> dict[str, float]:
 
 
 def _speaking_for(two: Pair, similarity: float) -> dict[str, float]:
-    one = two.before
-    gone, new, matched = two.parts
+    _, new, matched = two.parts
     if matched == 0:
         return {}
     found = {
-        "kept_all": float(not gone and len(one.content) > 1),
         "kept_two": float(_keeps_two(two)),
         "alike": float(two.is_alike(similarity) and new_wish(two) is None),
         "reword": float(markers.rewords(two.turn)),

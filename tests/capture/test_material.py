@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedbackloop.capture.material import brings_text, is_other_material
+from feedbackloop.capture.material import brings_text, instruction, is_other_material
 
 OTHER = [
     ("Translate to Italian: The meeting is at noon.", "Translate to Italian: Bring your laptop."),
@@ -76,3 +76,36 @@ def test_a_text_that_is_quoted_for_the_first_time_is_to_be_worked_on(
 def test_a_text_that_was_there_before_is_not_brought(one: str, text: str) -> None:
     """Whoever asks again quotes what was quoted."""
     assert not brings_text(f"{one} {text}", text) or text not in f"{one} {text}"
+
+
+PASTED = "We were late for the bus and missed the boat"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "left"),
+    [
+        (f"Put this into French: {PASTED}", "french please, not latin", "Put this into French: "),
+        (f"Put this into French\n{PASTED}", "in french", "Put this into French\n"),
+        (f"Put '{PASTED}' into French", "in french", "Put   into French"),
+        (f"Put this into French: {PASTED}", f"Put this into Greek: {PASTED}", None),
+        (
+            f"Put this into French: {PASTED}",
+            "Put this into French: the boat left when we came",
+            None,
+        ),
+        ("Put this into French: we are late", "in french", None),
+        ("what does 'cold turkey' mean", "its meaning", None),
+        (f"Translate:{PASTED}", "translate", None),
+    ],
+)
+def test_what_was_pasted_is_not_what_is_wanted(one: str, other: str, left: str | None) -> None:
+    """Whoever asks again does not paste again, unless for another wish."""
+    assert instruction(one, other) == (one if left is None else left)
+
+
+@given(st.text(max_size=120), st.text(max_size=60))
+def test_an_instruction_is_never_empty_nor_longer_than_its_turn(one: str, other: str) -> None:
+    """What is left can be compared."""
+    left = instruction(one, other)
+
+    assert left == one or (len(left) <= len(one) and len(left.split()) >= 2)

@@ -69,6 +69,11 @@ ANEW = [
         "i mean, how do i get the chalk off without vinegar, say in a tea kettle",
     ),
     (
+        "turn these notes into a packing checklist: boots, rain coat, two maps, my old tent",
+        "Packing well is half of the trip.",
+        "a packing checklist from my notes please, for a bag of ten kilos",
+    ),
+    (
         "suggest a cheese for onion soup",
         "Cheese is made of milk.",
         "so which cheese for the onion soup",
