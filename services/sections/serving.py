@@ -52,7 +52,8 @@ class Sidecar(Section):
 
     forwarder_stuck_seconds: Annotated[float, Field(gt=0)] = 60.0
     """How long the process behind the spool may do nothing, though records wait, before another
-    one takes its place; twice as long after each time in vain."""
+    one takes its place; twice as long after each time in vain. At least 4 times
+    ``log.ack_timeout_seconds``."""
 
     marks: Path = Path("/dev/shm")  # noqa: S108  # a tmpfs, and nothing in it is trusted
     """Folder on a tmpfs that outlives the process: which records had numbers when it was killed."""

@@ -22,6 +22,7 @@ from services import addresses, garbage, logs, signing, telemetry, wiring, wirin
 from services.ending import exit_status
 from services.keyring import LiveKeyring
 from services.oidc import Tokens
+from services.sections.log import KafkaLog
 from services.settings import Settings, load
 from services.sidecar.admission import make_entrance, make_tokens
 from services.sidecar.app import make_admin, make_front
@@ -42,6 +43,7 @@ _BACKLOG = 2_048
 _KEEPALIVE_SECONDS = 75
 _KEYRING_SECONDS = 5.0
 _COUNT_SECONDS = 0.5
+_ATTEMPTS = 4  # one that nobody answers ends after not much more than it is given
 
 
 class _Server(uvicorn.Server):
@@ -133,6 +135,13 @@ def make_converger(settings: Settings, router: Router, bases: Mapping[Alias, str
     return converger
 
 
+def stuck_seconds(settings: Settings) -> float:
+    """Return how long the child may stand still: an attempt at the log takes its time."""
+    log_settings = settings.log
+    attempt = log_settings.ack_timeout_seconds if isinstance(log_settings, KafkaLog) else 0.0
+    return max(settings.sidecar.forwarder_stuck_seconds, _ATTEMPTS * attempt)
+
+
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM, then let what runs come to its end."""
     sidecar, stop = settings.sidecar, _told_to_stop()
@@ -140,7 +149,7 @@ async def run(settings: Settings) -> None:
     tokens = make_tokens(settings)
     share = Share()
     spool = wiring_spool.open_spool(settings, sidecar.name, share=share)
-    keeper = Keeper(share, spool.producer, stuck_seconds=sidecar.forwarder_stuck_seconds)
+    keeper = Keeper(share, spool.producer, stuck_seconds=stuck_seconds(settings))
     server = Upstream(
         settings.upstream(),
         connect_seconds=sidecar.upstream_connect_seconds,

@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 _FIRST_WAIT_SECONDS = 0.1
 _MAX_WAIT_SECONDS = 10.0
+_BEAT_SECONDS = 0.5
 
 
 class Delivery:
@@ -27,7 +28,7 @@ class Delivery:
         event_log: Where events go.
         set_aside: Told what the log will never take, and why.
         random: For the spread of waiting times.
-        pulse: Beats with each attempt that has ended.
+        pulse: Beats with each attempt that has ended, and while the next one is waited for.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Delivery:
         wait = _FIRST_WAIT_SECONDS
         while events:
             try:
-                await self._log.append(events)
+                await self._attempt(events)
             except EventsRefused as error:
                 self._count(len(events) - len(error.refused))
                 events = self._declared(events, error)
@@ -63,8 +64,12 @@ class Delivery:
             else:
                 self._count(len(events))
                 return
-            finally:
-                self._pulse.beat()
+
+    async def _attempt(self, events: Sequence[AnyEvent]) -> None:
+        try:
+            await self._log.append(events)
+        finally:
+            self._pulse.beat()
 
     async def _wait(self, error: LogUnavailable, seconds: float) -> None:
         telemetry.LOG_UNAVAILABLE.labels(error.reason).inc()
@@ -74,7 +79,11 @@ class Delivery:
             reason=error.reason,
             retry_seconds=round(seconds, 1),
         )
-        await asyncio.sleep(seconds * self._random.uniform(0.5, 1.5))
+        left = seconds * self._random.uniform(0.5, 1.5)
+        while left > 0:
+            await asyncio.sleep(min(left, _BEAT_SECONDS))
+            self._pulse.beat()
+            left -= _BEAT_SECONDS
 
     def _count(self, events: int) -> None:
         self.delivered += events

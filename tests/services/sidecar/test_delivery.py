@@ -58,6 +58,17 @@ async def test_what_is_stored_is_not_sent_again() -> None:
     assert delivery.delivered == 5
 
 
+async def test_who_waits_for_the_next_attempt_does_not_stand_still() -> None:
+    """However long an outage lasts: another process would do no better."""
+    pulse = Pulse()
+    delivery = Delivery(Halting(1), set_aside=Shelf(), random=Random(1), pulse=pulse)
+
+    await delivery.deliver([a_completion("c1"), a_completion("c2")])
+
+    attempts, waits = 2, 1
+    assert pulse.beats == attempts + waits
+
+
 async def test_what_is_refused_is_set_aside_whole() -> None:
     """Whoever looks into it needs the event, and why nobody took it."""
     large = a_completion("large", text="x" * 5_000)

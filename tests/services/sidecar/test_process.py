@@ -16,6 +16,7 @@ from feedbackloop.events import AnyEvent, CaptureGap, CompletionServed, ThumbGiv
 from feedbackloop.log.port import Offset
 from services import keyring, wiring
 from services.settings import Settings
+from services.sidecar.__main__ import stuck_seconds
 from tests.services.sidecar.stub import DONE, HELLO, Said, Stub, a_chunk, a_stream
 
 CHAT = "/v1/chat/completions"
@@ -147,6 +148,19 @@ async def test_a_disk_that_fails_at_the_start_keeps_nobody_from_an_answer(tmp_pa
     assert [one.completion_id for one in found if isinstance(one, ThumbGiven)] == [
         vote["completion_id"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "ack_timeout", "given"), [(60.0, 5.0, 60.0), (1.0, 5.0, 20.0), (60.0, 30.0, 120.0)]
+)
+def test_nobody_is_taken_for_stuck_who_waits_for_the_log(
+    asked: float, ack_timeout: float, given: float
+) -> None:
+    """Killed in each outage, it would begin anew each time."""
+    log = {"kind": "kafka", "bootstrap_servers": "k:1", "ack_timeout_seconds": ack_timeout}
+    settings = Settings.model_validate({"log": log, "sidecar": {"forwarder_stuck_seconds": asked}})
+
+    assert stuck_seconds(settings) == given
 
 
 async def test_a_file_in_place_of_a_folder_is_a_wrong_setting(tmp_path: Path) -> None:
