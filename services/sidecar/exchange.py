@@ -225,6 +225,7 @@ class Exchange:
     def _close(self, outcome: Outcome, last: bytes | RequestError = b"") -> None:
         """Record how it ended; the client gets ``last`` once that survives our death."""
         self._closed = True
+        self._question = None  # it knows us, and we knew it: a circle
         self._count(outcome)
         closed = self._record(outcome)
         self._ticket.leave()
