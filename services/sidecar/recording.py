@@ -117,6 +117,7 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  # the answers go on without us
             _broken("batch", error)
             batch.let_go()
+        batch.payloads = []  # the timer below would keep them
         if batch.waiting:
             loop.call_later(self._wait_seconds, _expire_batch, batch)
 

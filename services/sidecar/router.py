@@ -69,7 +69,7 @@ class Ticket:
             del self._in_flight[release]
 
 
-class _Remembered(msgspec.Struct, frozen=True):
+class _Remembered(msgspec.Struct, frozen=True, gc=False):
     """What a conversation began with."""
 
     release: ReleaseName
