@@ -18,7 +18,7 @@ _BEGINNING = 6  # words of an answer in which it says what a thing is
 _NEAR = 3  # places from the thing to past its verb: "Raspberry Pi is"
 _CLOSE = 60  # characters within which a dash stands for "is"
 _FIRST = 3  # words of an answer that say what it is about
-_LONG = 250  # characters; a longer answer says that it depends, and goes on to tell
+_LONG = 150  # characters; a longer answer says that it depends, and goes on to tell
 _SIGNS = " \"'*#-"
 _DIGIT = regex(r"\d")
 _CONCRETE = regex(r"[\d`=<>{}\[\]\\/\u2192]|->|(?<!\w)-{1,2}\w")
@@ -38,15 +38,16 @@ def is_defined(two: Pair) -> bool:
 
     "The capital of Peru is Lima" says all of "What is the capital of Peru?" before its verb.
     """
-    least = _ENOUGH if two.tongues[0].spaced else _THING_CHARACTERS
-    asked = two.before.content
-    if len(asked) < least and not two.facts:
-        return False
-    thing = _thing(two)
-    if not thing:
-        return False
+    thing = _thing(two) if _names_more(two) else ()
     said = Forms(thing)
-    return len(asked) == 1 or not all(word in said for word in asked)
+    return bool(thing) and not all(word in said for word in two.before.content)
+
+
+def _names_more(two: Pair) -> bool:
+    """Say whether a question names more than a thing, and does not ask how that works."""
+    if any(language.heads(two.turn_before.text, Marker.WORKS) for language in two.tongues):
+        return False
+    return len(two.before.content) >= (_ENOUGH if two.tongues[0].spaced else _THING_CHARACTERS)
 
 
 def _thing(two: Pair) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ def is_restated(two: Pair) -> bool:
 
     "To get rust off a pan, ..." and "You can get ..." do too, and go on to tell.
     """
-    if not two.facts & _MANNER or is_telling(two):
+    if not two.facts & _MANNER or is_telling(two) or not _names_more(two):
         return False
     about = {*two.answer.content}
     first = [word for word in two.answer.words[:_FIRST] if word in about]
@@ -78,7 +79,8 @@ def is_restated(two: Pair) -> bool:
 
 def is_evasive(two: Pair) -> bool:
     """Say whether an answer refuses, puts off, or says no more than that it depends."""
-    return len(two.first.answered) < _LONG and _holds(two, Marker.EVASIVE)
+    answer = two.first.answered
+    return len(answer) < _LONG and ":" not in answer and _holds(two, Marker.EVASIVE)
 
 
 def is_telling(two: Pair) -> bool:

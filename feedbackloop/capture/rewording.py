@@ -45,21 +45,21 @@ WEIGHTS: Mapping[str, float] = {
     "alike": 2.2,
     "new_words": 2.8,
     "longer": 2.8,
-    "reword": 3.6,
+    "reword": 2.5,
     "defined": 1.8,
-    "restated": 1.1,
+    "restated": 1.3,
     "not_told": 2.6,
     "evasive": 2.7,
     "concrete": -0.6,
     "follows": -4.0,
-    "other_material": -7.5,
+    "other_material": -7.6,
     "exchanged": -3.0,
     "other_fact": -2.1,
-    "closed": -3.5,
-    "from_answer": -1.3,
+    "closed": -3.6,
+    "from_answer": -1.6,
     "answers": -2.0,
     "keywords": -0.4,
-    "brief": -2.0,
+    "brief": -1.9,
 }
 """How much each sign speaks for a second try, in logarithms of odds; see ``signs``."""
 
@@ -128,7 +128,7 @@ def signs(two: Pair, *, similarity: float) -> dict[str, float]:
     exchanged               the same words about something else
     other_fact              it asks for a person, time, place, reason or number, the first did not
     closed                  yes or no would answer it, and not the first
-    from_answer             its first word of content is the answer's
+    from_answer             its first word of content is the answer's, or two that it brings in
     answers                 the answer ended with a question
     keywords                the first turn did not say what it wants to know of its subject
     brief                   it has at most three words
@@ -175,7 +175,6 @@ def _keeps_two(two: Pair) -> bool:
 def _speaking_against(two: Pair) -> dict[str, float]:
     other = two.after
     spaced = two.tongues[0].spaced
-    head = other.content[0] if other.content else ""
     return {
         "concrete": float(is_concrete(two)),
         "follows": float(_goes_on(two)),
@@ -185,7 +184,7 @@ def _speaking_against(two: Pair) -> dict[str, float]:
         "exchanged": float(two.is_exchanged),
         "other_fact": float(asks_otherwise(two.facts, two.facts_again)),
         "closed": float(_closes(two.turn_before, two.turn)),
-        "from_answer": float(head in two.parts[1] and head in two.answer.forms),
+        "from_answer": float(_takes_up(two)),
         "answers": float(two.first.asks),
         "keywords": float(not two.facts),
         "brief": float(
@@ -227,6 +226,13 @@ def _names(one: Subject, other: Subject) -> int:
         for each in (one, other)
     ]
     return len(sides[0] & sides[1])
+
+
+def _takes_up(two: Pair) -> bool:
+    """Say whether a turn takes up words that only the answer had: the first, or two."""
+    new = two.parts[1]
+    taken = [word for word in new if word in two.answer.forms]
+    return len(taken) >= _ENOUGH or two.after.content[0] in taken
 
 
 def _goes_on(two: Pair) -> bool:

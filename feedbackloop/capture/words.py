@@ -99,6 +99,9 @@ class Marker(StrEnum):
     HOW = "how"
     """Asks for a way to do something."""
 
+    WORKS = "works"
+    """Asks how a thing works, which its answer mostly begins with. At the beginning."""
+
     REWORD = "reword"
     """Announces the same in other words: I mean, my question is."""
 

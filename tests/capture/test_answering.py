@@ -55,6 +55,8 @@ def test_an_answer_that_begins_with_the_thing_itself_is_no_way(first: str, answe
         ("How do I descale a kettle?", "You can descale it with vinegar."),
         ("Comment détartrer une bouilloire ?", "Pour détartrer la bouilloire, du vinaigre."),
         ("What is a kettle?", "A kettle is a vessel in which water is boiled."),
+        ("how does an electric kettle work", "An electric kettle heats water with a coil."),
+        ("how do i get a kettle", "Kettles are sold at any hardware shop."),
         ("Name three kettles", "Kettles: Fino, Dualit, Smeg."),
     ],
 )
@@ -72,7 +74,7 @@ def test_whatever_tells_how_is_no_restatement(known: tuple[str, str]) -> None:
 
     found = []
     for answer in (f"{phrase}{gap}zyrrit", "zyrrit"):
-        two = pair("zyrrit", answer)
+        two = pair("zyrrit quendl haxxof jestum", answer)
         two.tongues, two.facts = (language,), frozenset({Marker.HOW})
         found.append(is_restated(two))
 
@@ -95,10 +97,15 @@ def test_an_answer_that_puts_off_is_evasive(answer: str) -> None:
     assert is_evasive(pair("can my landlord raise the rent twice", answer))
 
 
-def test_a_long_answer_that_says_that_it_depends_goes_on_to_tell() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "It depends. " + "Under a fixed contract he cannot; else once in a year. " * 3,
+        "There are several ways: by contract, by index, by the local rent table.",
+    ],
+)
+def test_an_answer_that_says_that_it_depends_may_go_on_to_tell(answer: str) -> None:
     """Most good answers begin with what they depend on."""
-    answer = "It depends. " + "Under a fixed contract he cannot; else once in a year. " * 6
-
     assert not is_evasive(pair("can my landlord raise the rent twice", answer))
 
 

@@ -137,6 +137,36 @@ NEW = {
         "Six minutes.",
         "how long do i boil an egg for a firm yolk",
     ),
+    "the thing, of which the answer had told how it works": (
+        "how does a mortgage work",
+        "A mortgage is a loan secured on a house; you pay it back monthly with interest.",
+        "what deposit do i need for a mortgage",
+    ),
+    "the one thing that was asked for": (
+        "how do i get a passport",
+        "Passports are issued by your town hall. Bring an ID card, a photo and the fee.",
+        "what size must the passport photo be",
+    ),
+    "a fact, after an answer that began with the thing": (
+        "why is my basil wilting",
+        "Basil wilts when it gets too much water or too little light. Let the soil dry.",
+        "how much light does basil need per day",
+    ),
+    "a place, after an answer that began with the thing": (
+        "why does my car pull to the left",
+        "Cars pull to one side when the tyres are unevenly inflated.",
+        "where can i get my car wheels aligned cheaply",
+    ),
+    "what the answer depends on": (
+        "best time to visit japan",
+        "It depends on what you like: late March for blossoms, November for leaves.",
+        "is japan expensive in november",
+    ),
+    "an answer to a question": (
+        "i want to plan a trip to japan",
+        "Wonderful! When would you like to go, and for how long?",
+        "a trip to japan in october for two weeks",
+    ),
     "a quote": (
         "what does 'cold turkey' mean in english",
         "To stop at once.",
