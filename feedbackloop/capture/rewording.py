@@ -61,7 +61,11 @@ WEIGHTS: Mapping[str, float] = {
     "keywords": -0.4,
     "brief": -1.9,
 }
-"""How much each sign speaks for a second try, in logarithms of odds; see ``signs``."""
+"""How much each sign speaks for a second try, in logarithms of odds; see ``signs``.
+
+As fitted, but for three of which the dialogues hold too few: a ``reword`` counts for less, and
+``from_answer`` and ``answers`` for more against, since a wrong rejection costs most.
+"""
 
 _MISSING = ("reword", "defined", "restated", "not_told", "evasive")
 """Signs that the answer missed the question. Without them, who keeps little says something else."""
