@@ -162,16 +162,14 @@ async def run(settings: Settings) -> None:
         stack.callback(spool.close)
         await stack.enter_async_context(server)
         parts = make_parts(settings, keyring, spool, server, tokens=tokens)
-        tasks = [
-            asyncio.create_task(one)
-            for one in (
-                lasting("upstream", partial(_watch, settings, parts)),
-                lasting("keyring", partial(_refresh, keyring)),
-                lasting("spool", partial(_count, Troubles(spool), Refusal(spool))),
-                *([] if tokens is None else [lasting("oidc", tokens.run)]),
-                *([parts.convergence.run()] if isinstance(parts.convergence, Converger) else []),
-            )
+        work = [
+            lasting("upstream", partial(_watch, settings, parts)),
+            lasting("keyring", partial(_refresh, keyring)),
+            lasting("spool", partial(_count, Troubles(spool), Refusal(spool))),
+            *([] if tokens is None else [lasting("oidc", tokens.run)]),
+            *([parts.convergence.run()] if isinstance(parts.convergence, Converger) else []),
         ]
+        tasks = [asyncio.create_task(one) for one in work]
         telemetry.SPOOL_BACKLOG_BYTES.set_function(spool.behind_bytes)
         telemetry.OLDEST_UNCONFIRMED_SECONDS.set_function(keeper.oldest_seconds)
         await _unless(stop, keeper.start())

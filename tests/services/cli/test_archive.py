@@ -15,16 +15,12 @@ from services import wiring
 from services.archiver.archivist import Archivist, Terms
 from services.settings import Settings, load
 from tests.builders import a_completion, a_thumb
-from tests.services.cli.test_commands import call, told
+from tests.services.cli.calling import call, told
+
+pytestmark = pytest.mark.usefixtures("home")
 
 P = "sidecar-0"
 EARLIER = datetime.now(UTC) - timedelta(hours=3)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FEEDBACKLOOP_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def served(*numbers: int) -> list[AnyEvent]:
