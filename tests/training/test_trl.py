@@ -247,7 +247,8 @@ def test_row_weights_agree_with_trls_weights_of_labels(base: str, tmp_path: Path
     for name, value in trainer.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value)
-    batch = trainer.data_collator(list(trainer.train_dataset)[:4])
+    collated = trainer.data_collator(list(trainer.train_dataset)[:4])
+    batch = {name: value.to(trainer.model.device) for name, value in collated.items()}
     batch["weight"] = torch.where(batch["label"], 2.0, 3.0)
     plain = {name: value for name, value in batch.items() if name != "weight"}
 
