@@ -26,7 +26,8 @@ _INJECTED = {
     "write: EIO": ["pwrite64:error=EIO"],
     "fdatasync: EIO": ["fdatasync:error=EIO"],
     "read-only (EROFS)": [
-        "pwrite64,ftruncate,fallocate,rename,unlink,mkdir,fsync,fdatasync:error=EROFS"
+        "pwrite64,ftruncate,fallocate,fsync,fdatasync:error=EROFS",
+        "rename,renameat,unlink,unlinkat,mkdir,mkdirat:error=EROFS",
     ],
     "full (ENOSPC)": ["pwrite64,fallocate:error=ENOSPC"],
     "stands still": ["pwrite64,fdatasync,fsync:delay_enter=60s"],

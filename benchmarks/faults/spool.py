@@ -25,7 +25,8 @@ _HASTY = {"FEEDBACKLOOP_SIDECAR__FORWARDER_STUCK_SECONDS": "3"}
 _REPLACED_SECONDS = 60.0
 _ACTIONS = 6  # of the one person whose sidecar is killed at a call
 _CALLS = {"pwrite64": "write", "fdatasync": "fdatasync", "fsync": "fsync of a folder",
-          "rename": "rename", "unlink": "unlink"}  # fmt: skip
+          "rename": "rename", "renameat": "rename within the spool",
+          "unlink": "unlink", "unlinkat": "unlink within the spool"}  # fmt: skip
 
 
 def faults(options: Options) -> Iterator[Row]:
@@ -119,6 +120,8 @@ def kills_at(call: str, name: str, upstream_port: int, options: Options) -> Row:
             _settle(one, clients, row, totals)
     if totals.late:
         row.broken.append(f"{totals.late} answers went out before their records")
+    if not row.times and not row.skipped and not options.is_over():
+        row.broken.append(f"nobody ever calls {call}")
     row.figures = totals.figures()
     return row
 
