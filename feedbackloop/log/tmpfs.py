@@ -33,31 +33,34 @@ class _Home(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         path: Of the folder.
-        above: Device and number of each folder above it, the nearest first.
+        places: Device and number of the folder and of each one above it, the nearest first.
     """
 
     path: str
-    above: tuple[tuple[int, int], ...]
+    places: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, folder: Path) -> "_Home":
         """Look where a folder is; raises like ``Path.stat``."""
         path = folder.resolve()
-        found = [parent.stat() for parent in path.parents]
+        found = [place.stat() for place in (path, *path.parents)]
         return cls(str(path), tuple((one.st_dev, one.st_ino) for one in found))
 
     def is_gone(self) -> bool:
         """Say whether it was removed, and not only out of sight: its volume may be away for now.
 
-        The nearest folder above it that is there has to be the one that was there.
+        The nearest folder above it that is there has to be the one that was there, and on the
+        home's own device: a volume may take the folder along that it was mounted on.
         """
         path = Path(self.path)
-        for place, known in zip((path, *path.parents), (None, *self.above), strict=True):
+        for level, place in enumerate((path, *path.parents)):
             try:
                 found = place.lstat()
             except FileNotFoundError:
                 continue
-            return (found.st_dev, found.st_ino) == known
+            devices = {device for device, _ in self.places[: level + 1]}
+            is_known = (found.st_dev, found.st_ino) == self.places[level]
+            return level > 0 and is_known and len(devices) == 1
         return False
 
 
@@ -109,7 +112,7 @@ class TmpfsMarks:
         unfinished = file.with_name(file.name + _UNFINISHED)
         handle = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
             # Written, not only made longer: a store to a page without room would kill us.
             os.pwrite(handle, _CELLS.pack(0, 0) + self._owner(), 0)
             mark = TmpfsMark(file, handle)
@@ -131,8 +134,9 @@ class TmpfsMarks:
     def sweep(self) -> None:
         """Remove the marks of the dead, of any spool, whose home was removed."""
         for file in self._folder.glob(f"{_OURS}*"):
-            with contextlib.suppress(OSError), _held(file) as raw:
-                home = _home(raw)
+            with contextlib.suppress(OSError), _opened(file) as handle:
+                _lock(handle)
+                home = _home(_content(handle))
                 if home is not None and home.is_gone():
                     file.unlink()
 
@@ -158,31 +162,37 @@ class TmpfsMarks:
 def _read(file: Path) -> tuple[int, int] | None:
     """Read what a dead process of ours has noted; None if it lives, or is not ours."""
     try:
-        with _held(file) as raw:
-            if len(raw) != _CELLS.size and _home(raw) is None:
-                return None
-            given, written = _CELLS.unpack_from(raw)
-            return given, written
+        with _opened(file) as handle:
+            _lock(handle)
+            raw = _content(handle)
     except OSError:
         return None
+    if len(raw) != _CELLS.size and _home(raw) is None:
+        return None
+    given, written = _CELLS.unpack_from(raw)
+    return given, written
 
 
 @contextlib.contextmanager
-def _held(file: Path) -> Iterator[bytes]:
-    """Lock a mark that a dead process has left; yield what is in it.
-
-    Raises:
-        OSError: If the process lives, or the file is not ours.
-    """
+def _opened(file: Path) -> Iterator[int]:
+    """Open a mark; raises ``OSError`` if that is not ours."""
     handle = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         # Everybody may put files into /dev/shm.
         if os.fstat(handle).st_uid != os.geteuid():
             raise PermissionError(EPERM, "somebody else's", str(file))
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield os.pread(handle, _LARGEST_BYTES, 0)
+        yield handle
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Lock a mark as its process does; raises ``OSError`` while that lives."""
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _content(handle: int) -> bytes:
+    return os.pread(handle, _LARGEST_BYTES, 0)
 
 
 def _home(raw: bytes) -> _Home | None:
@@ -191,4 +201,4 @@ def _home(raw: bytes) -> _Home | None:
         home = msgspec.json.decode(raw[_CELLS.size :], type=_Home)
     except UNREADABLE:
         return None
-    return home if len(home.above) == len(Path(home.path).parents) else None
+    return home if len(home.places) == len(Path(home.path).parents) + 1 else None

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks.homes import temporary
@@ -85,6 +86,23 @@ def test_the_mark_of_a_home_whose_volume_is_away_is_kept(
 
     assert left == ["dead"]
     assert [life.given for life in ours.dead()] == [7]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_mark_of_a_home_whose_volume_took_its_folder_along_is_kept(
+    tmp_path: Path, marks: Path, level: int
+) -> None:
+    """A desktop removes the folder that it mounted a disk on, and makes it again."""
+    home = tmp_path / DEEP
+    killed(marks, home)
+    (file,) = marks.iterdir()
+    raw = file.read_bytes()
+    path, places = msgspec.json.decode(raw[16:])
+    mounted = [[device + (place <= level), number] for place, (device, number) in enumerate(places)]
+    file.write_bytes(raw[:16] + msgspec.json.encode([path, mounted]))
+    shutil.rmtree([home, *home.parents][level])
+
+    assert swept(marks) == ["dead"]
 
 
 def test_the_mark_of_who_lives_is_kept(tmp_path: Path, marks: Path) -> None:
