@@ -135,9 +135,10 @@ class TmpfsMarks:
         """Remove the marks of the dead, of any spool, whose home was removed."""
         for file in self._folder.glob(f"{_OURS}*"):
             with contextlib.suppress(OSError), _opened(file) as handle:
-                _lock(handle)
                 home = _home(_content(handle))
                 if home is not None and home.is_gone():
+                    # No sooner: whoever looks for its own dead would take us for one that lives.
+                    _lock(handle)
                     file.unlink()
 
     def _owner(self) -> bytes:

@@ -1,6 +1,7 @@
 """Marks that nobody will ever ask for."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import msgspec
@@ -103,6 +104,27 @@ def test_the_mark_of_a_home_whose_volume_took_its_folder_along_is_kept(
     shutil.rmtree([home, *home.parents][level])
 
     assert swept(marks) == ["dead"]
+
+
+def test_who_looks_for_its_dead_finds_them_while_another_sweeps(
+    tmp_path: Path, marks: Path
+) -> None:
+    """It would begin without them, and what they lost would not be declared until it ends."""
+    ours = killed(marks, tmp_path / DEEP)
+    (file,) = marks.iterdir()
+    # So deep that it takes a while to look for it.
+    path = "/no" * 1_000
+    home = msgspec.json.encode([path, [[0, 0]] * (len(Path(path).parents) + 1)])
+    for number in range(30):
+        file.with_name(f"{file.name}{number}").write_bytes(bytes(16) + home)
+    sweeping = threading.Thread(target=swept, args=[marks])
+
+    sweeping.start()
+    found = {len(ours.dead())}
+    while sweeping.is_alive():
+        found.add(len(ours.dead()))
+
+    assert found == {31}
 
 
 def test_the_mark_of_who_lives_is_kept(tmp_path: Path, marks: Path) -> None:
