@@ -38,7 +38,7 @@ def test_our_dialogues_can_be_read_and_name_their_truth(name: str) -> None:
     assert all(line.truth and line.truth_kind for line in found.lines)
 
 
-@pytest.mark.parametrize("name", ["blind-a.jsonl", "blind-b.jsonl", "blind-c.jsonl"])
+@pytest.mark.parametrize("name", ["blind-a.jsonl", "blind-b.jsonl", "blind-c.jsonl", "blind-d.jsonl"])
 def test_a_strangers_dialogues_name_a_kind_exactly_where_there_is_one(name: str) -> None:
     """Whoever has never seen the detector does not know its reasons, only whether it is right."""
     found = score_fragments(lines(name))
