@@ -31,10 +31,14 @@ _AUTHORS = {
     "blind-a.jsonl": "A",
     "blind-b.jsonl": "B",
     "blind-c.jsonl": "C",
+    "blind-d.jsonl": "D",
+    "tries.jsonl": "ours",
 }
 _SAID = {"new_request", "other_subject", "constraint", "rephrase", "edit"}
 """What is found where a turn says nothing outright of the answer."""
 
+_LIMITS = (-1.0, -0.5, 0.0, LIKELY, 0.5, 1.0, 1.5, 2.0)
+_PLACE = {True: "go on", False: "replace another"}
 _RIDGE = 2.0
 _COST = 2.0  # of a wrong rejection, in missed ones
 _STEPS = 60
@@ -120,12 +124,35 @@ def weighed(given: list[Sample], bias: float, weights: Array) -> Array:
     )
 
 
-def rates(given: list[Sample], found: Array, least: float) -> str:
-    """Say precision and recall at a limit."""
+def rates(given: list[Sample], found: Array, least: float) -> tuple[float, float]:
+    """Return precision and recall at a limit."""
     truth = np.array([one.rejected for one in given])
     hits = found >= least
-    precision = truth[hits].mean() if hits.any() else 1.0
-    return f"{precision:.2f} {hits[truth].mean():.2f} of {truth.sum()} among {len(given)}"
+    precision = float(truth[hits].mean()) if hits.any() else 1.0
+    return precision, float(hits[truth].mean())
+
+
+def left_out(every: list[Sample]) -> Array:
+    """Return the weight of each sample's signs, as fitted to all other authors' dialogues."""
+    found = np.zeros(len(every))
+    for author in dict.fromkeys(one.author for one in every):
+        theirs = fit([one for one in every if one.author != author])
+        places = [n for n, one in enumerate(every) if one.author == author]
+        found[places] = weighed([every[n] for n in places], *theirs)
+    return found
+
+
+def table(every: list[Sample], found: Array, names: str, *, goes_on: bool) -> str:
+    """Say in one line what some authors' dialogues would give at each limit."""
+    authors = names.split()
+    places = [
+        n for n, one in enumerate(every) if one.author in authors and one.continues is goes_on
+    ]
+    given = [every[n] for n in places]
+    cells = [rates(given, found[places], least) for least in _LIMITS]
+    true = sum(one.rejected for one in given)
+    line = " ".join(f"{precision:5.2f} {recall:.2f}" for precision, recall in cells)
+    return f"{names:9}{true:4} of {len(given):3} {line}"
 
 
 def main() -> None:
@@ -142,14 +169,16 @@ def main() -> None:
     print(f"  {'bias':16}{bias:6.1f}{BIAS:6.1f}")
     for (name, now), w in zip(WEIGHTS.items(), weights, strict=True):
         print(f"  {name:16}{w:6.1f}{now:6.1f}")
-    for author in dict.fromkeys(_AUTHORS.values()):
-        theirs = fit([one for one in every if one.author != author])
-        for where in (True, False):
-            given = [one for one in every if (one.author, one.continues) == (author, where)]
-            found = weighed(given, *theirs)
-            for least in (LIKELY, SURE):
-                place = "goes on" if where else "replaced"
-                print(f"{author}, {place}, at {least}: {rates(given, found, least)}")
+    print(
+        f"limits now: {LIKELY}, and {SURE} where little else shows that two turns belong together"
+    )
+    found = left_out(every)
+    strangers = " ".join(one for one in dict.fromkeys(_AUTHORS.values()) if one != "ours")
+    for goes_on in (True, False):
+        print("precision and recall on left-out authors, turns that", _PLACE[goes_on])
+        print(f"{'limit':20} " + " ".join(f"{least:10.1f}" for least in _LIMITS))
+        for names in (strangers, *strangers.split(), "ours"):
+            print(table(every, found, names, goes_on=goes_on))
 
 
 if __name__ == "__main__":

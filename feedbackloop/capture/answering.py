@@ -9,8 +9,8 @@ from re import compile as regex
 from feedbackloop.capture import subject
 from feedbackloop.capture.folding import folded
 from feedbackloop.capture.forms import Forms
+from feedbackloop.capture.lists import Marker
 from feedbackloop.capture.pair import Pair
-from feedbackloop.capture.words import Marker
 
 _ENOUGH = 2  # words of content
 _THING_CHARACTERS = 4  # of a question that names more than a thing
@@ -19,9 +19,12 @@ _NEAR = 3  # places from the thing to past its verb: "Raspberry Pi is"
 _CLOSE = 60  # characters within which a dash stands for "is"
 _FIRST = 3  # words of an answer that say what it is about
 _LONG = 150  # characters; a longer answer says that it depends, and goes on to tell
+_READ = 400  # characters of an answer that tell whether it is general
+_MANY = 3  # items
 _SIGNS = " \"'*#-"
 _DIGIT = regex(r"\d")
 _CONCRETE = regex(r"[\d`=<>{}\[\]\\/\u2192]|->|(?<!\w)-{1,2}\w")
+_ITEMS = regex(r"[,;:\u3001\uff0c\uff1b\uff1a\u060c]|->|>")
 _NUMBERS = frozenset({Marker.WHEN, Marker.AMOUNT})
 _MANNER = frozenset({Marker.HOW, Marker.WHY})
 
@@ -81,6 +84,17 @@ def is_evasive(two: Pair) -> bool:
     """Say whether an answer refuses, puts off, or says no more than that it depends."""
     answer = two.first.answered
     return len(answer) < _LONG and ":" not in answer and _holds(two, Marker.EVASIVE)
+
+
+def is_general(two: Pair) -> bool:
+    """Say whether an answer speaks of its subject in general: important, of many kinds."""
+    text = folded(two.first.answered[:_READ])
+    return any(language.holds(text, Marker.GENERAL) for language in two.tongues)
+
+
+def listed(two: Pair) -> float:
+    """Return how much an answer lists, in [0, 1]: steps, names, conditions."""
+    return min(1.0, len(_ITEMS.findall(two.first.answered[:_READ])) / _MANY)
 
 
 def is_telling(two: Pair) -> bool:

@@ -6,8 +6,8 @@ answer named, denied, set against something else, or said of what only the answe
 
 from collections.abc import Callable
 
+from feedbackloop.capture.lists import Marker
 from feedbackloop.capture.markers import Tongues, Turn, follows, inquires
-from feedbackloop.capture.words import Marker
 
 _STATED = 8  # words; a longer statement tells something of its own
 

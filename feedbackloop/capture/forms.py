@@ -15,6 +15,7 @@ _MENDED = 0.7  # share of letters in common at which a word is a respelling of a
 _MENDED_LETTERS = 4
 _SHARE_MENDED = 1 - _MENDED + 1e-9
 _PART_LETTERS = 5
+_ADDED_LETTERS = 4  # by a word put before another; methanol is no kind of ethanol
 _PART_SHARE = 0.75  # of the shorter word
 _REMEMBERED = 20_000  # words: nearly all that people say in a language
 _LANES = 64  # letters are told apart by so many bits, which is enough to tell words apart
@@ -59,6 +60,12 @@ def is_part(word: str, other: str) -> bool:
     size = ceil(max(_PART_LETTERS, _PART_SHARE * shorter))
     part, whole = sorted((word, other), key=len)
     return any(part[start : start + size] in whole for start in range(shorter - size + 1))
+
+
+def is_end(word: str, other: str) -> bool:
+    """Say whether another word is a compound of this one: "contract", "gym-contract"."""
+    most = len(other) - _ADDED_LETTERS
+    return _STEM_LETTERS < len(word) <= most and other.endswith(word)
 
 
 @lru_cache(maxsize=4_096)

@@ -12,8 +12,9 @@ from re import compile as regex
 import msgspec
 
 from feedbackloop.capture.folding import folded
+from feedbackloop.capture.lists import Marker
 from feedbackloop.capture.subject import is_open
-from feedbackloop.capture.words import Language, Marker
+from feedbackloop.capture.words import Language
 
 _READ = 400  # characters; what a person thinks of an answer comes first
 _CLAUSES = 8
@@ -186,6 +187,17 @@ def plays(one: Turn) -> bool:
 def constrains(one: Turn) -> bool:
     """Say whether a turn holds a condition on form: shorter, in German."""
     return any(_holds(clause.text, Marker.CONSTRAINT, one.tongues) for clause in one.clauses)
+
+
+def narrows(one: Turn) -> bool:
+    """Say whether a turn says that less or other was wanted, and asks nothing: "only the names"."""
+    return not has_question(one) and any(
+        language.heads(clause.text, Marker.INSTEAD) > 0
+        if language.spaced
+        else language.holds(clause.text, Marker.INSTEAD)
+        for clause in one.clauses
+        for language in one.tongues
+    )
 
 
 def follows(one: Turn) -> bool:

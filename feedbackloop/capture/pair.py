@@ -8,6 +8,7 @@ import msgspec
 from feedbackloop.capture import markers
 from feedbackloop.capture.folding import folded
 from feedbackloop.capture.forms import is_part, parts
+from feedbackloop.capture.lists import Marker
 from feedbackloop.capture.markers import Turn
 from feedbackloop.capture.material import aligned, instruction, is_other_material
 from feedbackloop.capture.similarity import is_similar, similarity
@@ -21,7 +22,7 @@ from feedbackloop.capture.subject import (
     subject,
 )
 from feedbackloop.capture.tongues import tongues
-from feedbackloop.capture.words import Marker, Vocabulary
+from feedbackloop.capture.words import Vocabulary
 from feedbackloop.events import Outcome
 
 LONG = 30

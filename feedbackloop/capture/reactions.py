@@ -17,8 +17,13 @@ _KEPT = 0.8  # of a turn's words in the same order, at which another is that tur
 _KEPT_WORDS = 3
 _SHORT_WISH = 6  # words that leave open what is wanted
 _STATEMENT_WORDS = 25  # a longer turn is a brief of its own
+_SHORT_OBJECTION = 7  # words
+_SHORT_CHARACTERS = 14
+_COPIED_WORDS = 6  # that nobody types again as they were
+_GLIMPSE = 1 / 3  # of what has to be shown of an answer
 
 THANKS = "thanks"
+UNREAD = "not_read"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,12 +32,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rephrase_similarity: Least likeness of a turn that continues the conversation.
         edit_similarity: Least likeness of a turn that replaces another.
-        max_gap_seconds: A similar turn later than this is another conversation.
+        max_gap_seconds: A similar turn later than this asks the same only if that is plain.
+        max_repeat_gap_seconds: A turn later than this begins another conversation.
+        min_shown_tokens: An answer that was stopped earlier than this was not read to judge it.
     """
 
     rephrase_similarity: float
     edit_similarity: float
     max_gap_seconds: float
+    max_repeat_gap_seconds: float
+    min_shown_tokens: int
 
 
 class Reaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,30 +69,50 @@ def continued(two: Pair, limits: Limits) -> Reaction:
     """Read the person's next words, the clearest first."""
     if _is_next_in_line(two):
         return _nothing("other_subject")
+    if is_unread(two, limits):
+        return _after_a_glance(two, limits)
     return _in_words(two, limits) or _asked_in_other_words(two, limits)
 
 
 def replaced(two: Pair, limits: Limits) -> Reaction:
     """Read a turn that was put in place of another."""
+    if is_unread(two, limits) and not _is_glimpsed(two, limits):
+        return _nothing(UNREAD)
     # A first turn has nothing before it that shows it is the same conversation: then time has to.
-    if not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds:
-        return _nothing("new_request")
-    apart = not two.first.is_reply and two.first.conversation != two.second.conversation
-    edited = _is_edited(two, limits.edit_similarity)
-    anew = (
-        (apart or not edited)
-        and keeps_much(two)
-        and is_second_try(two, similarity=limits.edit_similarity, least=SURE if apart else LIKELY)
-    )
-    if not anew and not edited:
+    late = not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds
+    if not (_is_copied(two, limits) if late else _is_revised(two, limits)):
         return _nothing("new_request")
     if markers.asks_for_more(two.turn):
         return _nothing("variety")
-    if two.is_other_material or two.is_exchanged:
-        return _nothing("other_subject")
-    if apart and not anew and is_other_subject(two.before, two.after, strictly=True):
-        return _nothing("other_subject")
-    return _rejected(RetryKind.EDIT, two)
+    other = two.is_other_material or two.is_exchanged
+    return _nothing("other_subject") if other else _rejected(RetryKind.EDIT, two)
+
+
+def _is_revised(two: Pair, limits: Limits) -> bool:
+    """Say whether a turn is the one before, changed, or the same wish in other words."""
+    apart = _is_apart(two)
+    edited = _is_edited(two, limits.edit_similarity)
+    if (apart or not edited) and keeps_much(two):
+        least = SURE if apart else LIKELY
+        if is_second_try(two, similarity=limits.edit_similarity, least=least):
+            return True
+    return edited and not (apart and is_other_subject(two.before, two.after, strictly=True))
+
+
+def _is_apart(two: Pair) -> bool:
+    """Say whether both turns begin a conversation, each its own."""
+    return not two.first.is_reply and two.first.conversation != two.second.conversation
+
+
+def _is_copied(two: Pair, limits: Limits) -> bool:
+    """Say whether a turn holds all of another, in its order: nobody types that much again.
+
+    "Write a cover letter for a junior nurse position", and an hour later the same and "I just
+    graduated": that was edited.
+    """
+    before, after = two.before.words, two.after.words
+    soon = two.gap_seconds <= limits.max_repeat_gap_seconds
+    return soon and len(before) >= _COPIED_WORDS and kept(before, after) == 1
 
 
 def _is_edited(two: Pair, least: float) -> bool:
@@ -127,10 +156,55 @@ def _in_words(two: Pair, limits: Limits) -> Reaction | None:
     return None
 
 
+def is_unread(two: Pair, limits: Limits) -> bool:
+    """Say whether the person stopped an answer before it could be judged by what was shown."""
+    return two.is_stopped and two.first.shown_tokens < limits.min_shown_tokens
+
+
+def _is_glimpsed(two: Pair, limits: Limits) -> bool:
+    """Say whether enough was shown of an answer to see that it goes wrong."""
+    return two.first.shown_tokens >= _GLIMPSE * limits.min_shown_tokens
+
+
+def _after_a_glance(two: Pair, limits: Limits) -> Reaction:
+    """Read what a person wrote who stopped an answer early: a word of it shows that it was read.
+
+    A stop alone says nothing, nor does a new subject. Who objects has read enough, however little
+    that was; who says the wish anew had to see where the answer went.
+    """
+    said = _in_words(two, limits)
+    if said is not None:
+        return said if said.kind is not None else _nothing(UNREAD)
+    narrows = markers.narrows(two.turn) and (_is_about_it(two) or _is_short(two))
+    if narrows or (_is_glimpsed(two, limits) and _is_asked_anew(two, limits)):
+        return _rejected(RetryKind.REPHRASE, two)
+    return _nothing(UNREAD)
+
+
+def _is_about_it(two: Pair) -> bool:
+    """Say whether a turn names what the first turn or the answer did."""
+    return any(word in two.before.forms or word in two.answer.forms for word in two.after.content)
+
+
+def _is_short(two: Pair) -> bool:
+    if not two.tongues[0].spaced:
+        return len(two.second.said) <= _SHORT_CHARACTERS
+    return len(two.after.words) <= _SHORT_OBJECTION
+
+
+def _is_asked_anew(two: Pair, limits: Limits) -> bool:
+    """Say whether a turn that goes on asks for the same again; later, that must be plain."""
+    soon = two.gap_seconds <= limits.max_gap_seconds
+    if not soon and two.gap_seconds > limits.max_repeat_gap_seconds:
+        return False
+    least = LIKELY if soon else SURE
+    return is_second_try(two.bare, similarity=limits.rephrase_similarity, least=least)
+
+
 def _asked_in_other_words(two: Pair, limits: Limits) -> Reaction:
     least = limits.rephrase_similarity
     soon = two.gap_seconds <= limits.max_gap_seconds
-    if two.is_stopped or (soon and is_second_try(two.bare, similarity=least)):
+    if two.is_stopped or _is_asked_anew(two, limits):
         return _rejected(RetryKind.REPHRASE, two)
     reason = (new_wish(two) if soon and two.is_alike(least) else None) or "new_request"
     if reason == "new_request" and two.constrains:

@@ -14,6 +14,7 @@ from feedbackloop.capture.identity import event_id, retry_event_id
 from feedbackloop.capture.pair import Pair
 from feedbackloop.capture.reactions import (
     THANKS,
+    UNREAD,
     Limits,
     Reaction,
     continued,
@@ -45,11 +46,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         min_gap_seconds: A prompt sooner than this after the reply is a client's, not a person's.
-        max_gap_seconds: A similar prompt later than this is another conversation.
-        max_repeat_gap_seconds: The same first turn later than this begins another conversation.
+        max_gap_seconds: A similar prompt later than this asks the same only if that is plain.
+        max_repeat_gap_seconds: A prompt later than this begins another conversation.
         rephrase_similarity: Least similarity of a turn that continues the conversation, in [0, 1].
         edit_similarity: Least similarity of a turn that replaces another, in [0, 1].
-        min_shown_tokens: A reply that was stopped earlier than this was not read.
+        min_shown_tokens: A reply that was stopped earlier than this was not read, unless what
+            was said next shows that it was.
         max_askers: A prompt that more people than this asked is a shared demo's or a load test's.
         max_times: A prompt that one asked more often than this within the crowd's time is a
             machine's.
@@ -227,7 +229,8 @@ def _exclusions(first: Sketch, second: Sketch, rules: Rules, crowd: Crowd) -> It
         "other_person": (first.tenant, first.user) != (second.tenant, second.user),
         FAILED: first.outcome in (Outcome.UPSTREAM_FAILED, Outcome.CRASHED),
         "no_answer": not first.is_answered,
-        "not_read": first.outcome is Outcome.CLIENT_GONE and stopped_early,
+        # What is said next may show that it was read all the same; these words do not.
+        UNREAD: first.outcome is Outcome.CLIENT_GONE and stopped_early and again,
         "same_request": first.idempotency_key is not None
         and first.idempotency_key == second.idempotency_key,
         "too_soon": gap < rules.min_gap_seconds,
@@ -261,6 +264,8 @@ def _reaction(two: Pair, rules: Rules) -> Reaction:
         rephrase_similarity=rules.rephrase_similarity,
         edit_similarity=rules.edit_similarity,
         max_gap_seconds=rules.max_gap_seconds,
+        max_repeat_gap_seconds=rules.max_repeat_gap_seconds,
+        min_shown_tokens=rules.min_shown_tokens,
     )
     return continued(two, limits) if continues(two.first, two.second) else replaced(two, limits)
 

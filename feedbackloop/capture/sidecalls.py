@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from re import compile as regex
 
 from feedbackloop.capture.folding import folded
-from feedbackloop.capture.words import Language, Marker
+from feedbackloop.capture.lists import Marker
+from feedbackloop.capture.words import Language
 
 _NEAR = 90  # characters between the thing and the conversation that it is for
 _TASKS = {

@@ -13,8 +13,9 @@ from re import compile as regex
 import msgspec
 
 from feedbackloop.capture.folding import folded
-from feedbackloop.capture.forms import Forms
-from feedbackloop.capture.words import Language, Marker
+from feedbackloop.capture.forms import Forms, is_end
+from feedbackloop.capture.lists import Marker
+from feedbackloop.capture.words import Language
 
 _READ = 1_000  # characters
 _TOKENS = 80  # of each turn: what is pasted is told apart by its beginning
@@ -150,7 +151,8 @@ def is_other_subject(one: Subject, other: Subject, *, strictly: bool = False) ->
 
     "What is the capital of France?" and "What is the capital of Spain?" are as alike as a turn
     and its rephrasing. They are told apart by what was exchanged: words of content for others
-    that are no form of them, everything else being equal. Other numbers are another subject.
+    that are no form or compound of them, everything else being equal. Other numbers are another
+    subject.
 
     Args:
         one: A user turn.
@@ -166,7 +168,10 @@ def is_other_subject(one: Subject, other: Subject, *, strictly: bool = False) ->
     changes = list(_changes(one, other))
     if strictly:
         return any(gone for gone, _ in changes) and any(new for _, new in changes)
-    return bool(changes) and all(gone and new for gone, new in changes)
+    return bool(changes) and all(
+        gone and new and not all(any(is_end(one, other) for other in new) for one in gone)
+        for gone, new in changes
+    )
 
 
 def _numbers(one: Subject) -> Counter[str]:

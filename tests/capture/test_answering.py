@@ -6,11 +6,15 @@ from feedbackloop.capture.answering import (
     is_concrete,
     is_defined,
     is_evasive,
+    is_general,
     is_not_told,
     is_restated,
+    listed,
 )
+from feedbackloop.capture.folding import folded
+from feedbackloop.capture.lists import Marker
 from feedbackloop.capture.pair import Pair
-from feedbackloop.capture.words import Marker, built_in, known_words
+from feedbackloop.capture.words import built_in, known_words
 from tests.capture.talks import sketched, talk
 
 PLAIN = {
@@ -20,9 +24,9 @@ PLAIN = {
         for phrase in lists[name]
         if not set(phrase) & set("[]*#$|")
     ]
-    for name in ("evasive", "telling")
+    for name in ("evasive", "telling", "general")
 }
-"""The phrases of two lists that need no reading."""
+"""The phrases of three lists that need no reading."""
 
 
 def pair(first: str, answer: str, second: str = "") -> Pair:
@@ -177,3 +181,42 @@ def test_a_definition_answers_nothing_but_the_question_for_it(
 def test_numbers_paths_and_code_can_be_used_as_they_stand(answer: str, *, concrete: bool) -> None:
     """Who got those and asks on mostly asks for more."""
     assert is_concrete(pair("how do i do that", answer)) is concrete
+
+
+@pytest.mark.parametrize(
+    ("first", "answer", "general"),
+    [
+        ("how do i learn names", "Remembering names is a valuable social skill.", True),
+        ("how do i cancel", "We offer a wide range of plans. Please read the terms.", True),
+        ("Was hilft gegen Läuse?", "Läuse sind weit verbreitet und unterschiedlich.", True),
+        ("Comment résilier ?", "Nous proposons de nombreux forfaits.", True),
+        ("登録はどうやるの", "登録は大切な手続きです。", True),
+        ("how do i wash wool", "Dab cold water on it and rinse.", False),
+        ("capitale du Népal ?", "Katmandou.", False),
+        ("Wie kündige ich?", "Schriftlich an den Verlag, mit Kundennummer.", False),
+    ],
+)
+def test_an_answer_may_speak_of_its_subject_and_say_nothing(
+    first: str, answer: str, *, general: bool
+) -> None:
+    """Who asked for a way and was told that it is important mostly asks again."""
+    assert is_general(pair(first, answer)) is general
+
+
+@given(st.sampled_from(PLAIN["general"]))
+def test_what_is_general_is_known_in_each_language(known: tuple[str, str]) -> None:
+    """A phrase that is never found is a slip in the table."""
+    code, phrase = known
+    text = phrase.replace("#", "5")
+    tongue = known_words().languages[code]
+
+    assert tongue.holds(folded(f"x {text}" if tongue.spaced else text), Marker.GENERAL)
+
+
+@given(st.lists(st.sampled_from(["boots", "rain coat", "two maps"]), max_size=6))
+def test_the_more_an_answer_lists_the_more_it_tells(items: list[str]) -> None:
+    """Names, steps and conditions stand in rows; three of them are many."""
+    fewer, more = (listed(pair("what to pack", ", ".join(some))) for some in (items[:-1], items))
+
+    assert 0 <= fewer <= more <= 1
+    assert (more == 1) == (len(items) > 3)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedbackloop.capture.folding import folded
-from feedbackloop.capture.forms import Forms, is_form, is_part
+from feedbackloop.capture.forms import Forms, is_end, is_form, is_part
 
 WORDS = st.one_of(
     st.text(alphabet="abcd", min_size=1, max_size=11),
@@ -73,3 +73,19 @@ def test_a_part_stands_in_a_row(one: str, other: str) -> None:
         and not other.isdecimal()
         and longest >= max(5, 0.75 * shorter)
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "ends"),
+    [
+        ("vertrag", "fitnessstudiovertrag", True),
+        ("bank", "gartenbank", True),
+        ("ethanol", "methanol", False),
+        ("mother", "brother", False),
+        ("art", "breakfastart", False),
+        ("vertrag", "vertrag", False),
+    ],
+)
+def test_a_compound_ends_with_what_it_is_a_kind_of(word: str, other: str, *, ends: bool) -> None:
+    """A gym contract is a contract; methanol is no ethanol."""
+    assert is_end(word, other) is ends

@@ -13,6 +13,7 @@ from feedbackloop.events import JsonObject
 
 FOLDER = Path(__file__).parent
 KINDS = ("regenerate", "edit", "rephrase", "correction", "stopped", "thanks")
+OURS = ("dialogues", "fragments", "blind", "tries")
 AIM = (0.9, 0.7)  # precision and recall
 
 
@@ -27,7 +28,9 @@ def report() -> Report:
     return score_fragments(lines("dialogues.jsonl"), only="held-out")
 
 
-@pytest.mark.parametrize("name", ["dialogues.jsonl", "fragments.jsonl", "blind.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["dialogues.jsonl", "fragments.jsonl", "blind.jsonl", "tries.jsonl"]
+)
 def test_our_dialogues_can_be_read_and_name_their_truth(name: str) -> None:
     """A figure over lines that were skipped is no figure."""
     found = score_fragments(lines(name))
@@ -38,7 +41,9 @@ def test_our_dialogues_can_be_read_and_name_their_truth(name: str) -> None:
     assert all(line.truth and line.truth_kind for line in found.lines)
 
 
-@pytest.mark.parametrize("name", ["blind-a.jsonl", "blind-b.jsonl", "blind-c.jsonl", "blind-d.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["blind-a.jsonl", "blind-b.jsonl", "blind-c.jsonl", "blind-d.jsonl"]
+)
 def test_a_strangers_dialogues_name_a_kind_exactly_where_there_is_one(name: str) -> None:
     """Whoever has never seen the detector does not know its reasons, only whether it is right."""
     found = score_fragments(lines(name))
@@ -81,9 +86,10 @@ def test_each_kind_is_found_where_nothing_was_tuned(report: Report, kind: str) -
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("blind-a.jsonl", {"rephrase": (0.9, 0.5)}),
+        ("blind-a.jsonl", {"rephrase": (0.9, 0.6)}),
         ("blind-b.jsonl", {"correction": (0.9, 0.85)}),
-        ("blind-c.jsonl", {}),
+        ("blind-c.jsonl", {"rephrase": (0.95, 0.85)}),
+        ("blind-d.jsonl", {"thanks": (0.75, 0.9), "stopped": (0.9, 0.8)}),
     ],
 )
 def test_a_strangers_dialogues_are_read_as_the_page_says(
@@ -98,6 +104,14 @@ def test_a_strangers_dialogues_are_read_as_the_page_says(
         precision, recall = least.get(kind, AIM)
         assert (kinds[kind].precision or 0) >= precision, kind
         assert (kinds[kind].recall or 0) >= recall, kind
+
+
+def test_few_follow_ups_of_the_hardest_kinds_are_taken_for_second_tries() -> None:
+    """They name the subject again after a good answer; what they ask is theirs."""
+    found = score_fragments(lines("tries.jsonl")).lines
+    others = [line for line in found if line.truth is Implied.NONE]
+
+    assert sum(line.implied is Implied.REJECTED for line in others) <= 0.12 * len(others)
 
 
 def test_a_line_that_cannot_be_read_is_named() -> None:

@@ -42,11 +42,31 @@ def test_another_question_at_the_same_place_is_no_edit() -> None:
 
 def test_a_first_turn_is_edited_only_soon() -> None:
     """Every talk of a person begins at the same place; after a while it is a new talk."""
-    soon = react(talk(PIZZA), talk(PIZZA + " Without an oven."), after=60)
-    late = react(talk(PIZZA), talk(PIZZA + " Without an oven."), after=4000)
+    soon = react(talk(PIZZA), talk("How can I make pizza at home?"), after=60)
+    late = react(talk(PIZZA), talk("How can I make pizza at home?"), after=4000)
 
     assert verdict(soon) == (Implied.REJECTED, RetryKind.EDIT)
     assert verdict(late) == (Implied.NONE, None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "after", "expected"),
+    [
+        (PIZZA, PIZZA + " Without an oven.", 4000, RetryKind.EDIT),
+        (PIZZA, "Quick: " + PIZZA, 4000, RetryKind.EDIT),
+        (PIZZA, PIZZA + " Without an oven.", 30_000, None),
+        ("Make a pizza", "Make a pizza without an oven", 4000, None),
+        (PIZZA, "How do I make a good pizza in school?", 4000, None),
+    ],
+)
+def test_a_first_turn_that_was_copied_is_edited_however_late(
+    first: str, second: str, after: float, expected: RetryKind | None
+) -> None:
+    """Nobody types eight words again as they were: an old talk was opened, and its turn mended."""
+    found = react(talk(first), talk(second), after=after)
+
+    assert found is not None
+    assert found.kind is expected
 
 
 def test_a_first_turn_of_another_talk_is_edited_only_in_nearly_the_same_words() -> None:
@@ -60,8 +80,8 @@ def test_a_first_turn_of_another_talk_is_edited_only_in_nearly_the_same_words() 
 
 
 def test_the_question_in_other_words_is_a_rejection() -> None:
-    """Hassan et al.: a similar query within five minutes implies dissatisfaction."""
-    soon, late = (replied("How can I make pizza at home?", after=s) for s in (60, 301))
+    """Hassan et al.: a similar query within minutes implies dissatisfaction; not the next day."""
+    soon, late = (replied("How can I make pizza at home?", after=s) for s in (60, 21_601))
 
     assert verdict(soon) == (Implied.REJECTED, RetryKind.REPHRASE)
     assert verdict(late) == (Implied.NONE, None)

@@ -18,7 +18,7 @@ def test_an_exclusion_outranks_an_identical_prompt(reason: str, turns: tuple[str
     assert (found.implied, found.reason) == (Implied.NONE, reason)
 
 
-@pytest.mark.parametrize("reason", sorted(EXCLUDED.keys() - {"same_answer"}))
+@pytest.mark.parametrize("reason", sorted(EXCLUDED.keys() - {"same_answer", "not_read"}))
 @pytest.mark.parametrize("turn", ["That's wrong.", "Thanks!", "How can I make pizza at home?"])
 def test_an_exclusion_outranks_words(reason: str, turn: str) -> None:
     """Words after a cut or failed answer are about the cut or the failure."""

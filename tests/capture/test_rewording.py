@@ -80,6 +80,36 @@ ANEW = [
     ),
 ]
 
+SAID = [
+    (
+        "is there a student discount",
+        "We offer a wide range of plans for the whole family.",
+        "i'm a student, what does the yearly plan cost me with the discount",
+    ),
+    (
+        "what's a good gift for a retired teacher",
+        "A gift should come from the heart.",
+        "concrete ideas for a retirement gift, about $60",
+    ),
+    (
+        "comment résilier mon abonnement mobile",
+        "Nous proposons de nombreux forfaits mobiles.",
+        "je veux arrêter mon forfait mobile, quelles étapes concrètement",
+    ),
+    (
+        "パスポートの更新に必要なもの",
+        "パスポートは海外旅行に大切な書類です。",
+        "パスポートを更新したいのですが、具体的に何を持っていけばいいですか",
+    ),
+]
+"""After an answer that spoke of the subject in general."""
+
+LIKELY_ANEW = (
+    "how do i remove rust from an iron pan",
+    "Iron pans last for years.",
+    "rust on the pan, what takes it off",
+)
+
 NEW = {
     "something of the answer": (
         "how do i clean a cast iron pan",
@@ -167,6 +197,16 @@ NEW = {
         "Wonderful! When would you like to go, and for how long?",
         "a trip to japan in october for two weeks",
     ),
+    "what was defined": (
+        "what is a mortgage",
+        "A loan for a house, secured on it.",
+        "what is the usual deposit on a mortgage for a first house",
+    ),
+    "a step of the answer": (
+        "how do i set up port forwarding",
+        "Log in, open Advanced, choose Port forwarding, and add a rule.",
+        "which rule do i add for a game server",
+    ),
     "a quote": (
         "what does 'cold turkey' mean in english",
         "To stop at once.",
@@ -187,6 +227,32 @@ def test_the_question_in_other_words_throughout_is_a_rephrasing(
 def test_a_question_that_brings_something_of_its_own_is_new(what: str) -> None:
     """Most follow-up questions name the subject again; what they add tells them apart."""
     assert kind(*NEW[what]) is None
+
+
+@pytest.mark.parametrize(("first", "answer", "second"), SAID)
+def test_who_was_told_generalities_and_asks_for_the_thing_asks_again(
+    first: str, answer: str, second: str
+) -> None:
+    """Such an answer is no answer, and the turn after it names what was missed."""
+    assert kind(first, answer, second) is RetryKind.REPHRASE
+
+
+@pytest.mark.parametrize("after", [301, 3600, 21_000])
+def test_a_wish_said_anew_after_a_while_must_be_plain(after: float) -> None:
+    """A conversation that goes on is the same one after lunch; its subject may be another."""
+    plain, likely = (
+        judge(
+            sketched("c1", talk(first), answer),
+            sketched("c2", talk(first, answer, second), at=after + 1.5),
+        )
+        for first, answer, second in (SAID[1], LIKELY_ANEW)
+    )
+
+    assert kind(*LIKELY_ANEW) is RetryKind.REPHRASE
+    assert plain is not None
+    assert plain.kind is RetryKind.REPHRASE
+    assert likely is not None
+    assert likely.kind is None
 
 
 @given(st.sampled_from([*ANEW, *NEW.values()]), st.floats(-9, 9), st.floats(-9, 9))

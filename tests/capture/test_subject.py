@@ -55,6 +55,7 @@ def test_where_only_likeness_speaks_any_exchanged_word_counts() -> None:
         ("Which beaches are quiet?", "Which beaches are quiet in September?"),
         ("What is DNS?", "What is DNS?"),
         ("Sort the list [30, 1]", "Sort the list [30, 1] in Go 1.22"),
+        ("Kündige meinen Vertrag", "Kündige meinen Handyvertrag"),
     ],
 )
 def test_a_second_try_is_no_other_subject(one: str, other: str) -> None:

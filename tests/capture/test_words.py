@@ -4,10 +4,11 @@ from hypothesis import strategies as st
 
 from feedbackloop.capture import markers, words
 from feedbackloop.capture.folding import folded
+from feedbackloop.capture.lists import JUDGING, Marker
 from feedbackloop.capture.phrases import pattern
 from feedbackloop.capture.retries import Rules, vocabulary
 from feedbackloop.capture.tongues import tongues
-from feedbackloop.capture.words import MalformedWords, Marker, Vocabulary
+from feedbackloop.capture.words import MalformedWords, Vocabulary
 
 DANISH = """
 [da]
@@ -67,7 +68,7 @@ def test_no_clause_that_judges_is_passed_over(code: str) -> None:
     language = words.known_words().languages[code]
     plain = [
         phrase
-        for marker in words.JUDGING
+        for marker in JUDGING
         for phrase in words.built_in()[code].get(marker.value, ())
         if not set(phrase) & set("[]*#$")
     ]
