@@ -166,8 +166,10 @@ class Link(asyncio.Protocol):
             try:
                 parser.feed_data(data)
             except (HttpParserError, HttpParserUpgrade) as error:
-                self.fail(ConnectionError(f"no HTTP: {error}"))
-                return
+                if not self._complete:
+                    self.fail(ConnectionError(f"no HTTP: {error}"))
+                    return
+                self._kept = False  # what is ours is whole
             if is_first:
                 self._learn(data)
         if self._pieces:
@@ -188,6 +190,10 @@ class Link(asyncio.Protocol):
             sink.ended()
         elif asker is not None:
             asker.lost(exc or ConnectionError("closed in the middle"), heard=self.heard)
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ConnectionError("a reply that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))

@@ -82,6 +82,19 @@ async def test_a_kept_connection_that_was_closed_meanwhile_fails_nobody(
     assert (answer.status, server.connections) == (200, 2)
 
 
+@pytest.mark.parametrize("more", [OK.replace(b"{}", b"[]"), OK[:20], OK[:-1], b"nonsense"])
+async def test_what_comes_right_after_a_reply_is_part_of_no_reply(
+    server: Server, upstream: Upstream, more: bytes
+) -> None:
+    """It answers somebody else's request, or a request that nobody has sent."""
+    server.says = [OK + more, OK]
+
+    answers = [await upstream.post("/x", b"{}", {}) for _ in range(2)]
+
+    assert [answer.body for answer in answers] == [b"{}", b"{}"]
+    assert server.connections == 2
+
+
 async def test_a_new_connection_that_breaks_is_not_tried_again(
     server: Server, upstream: Upstream
 ) -> None:
