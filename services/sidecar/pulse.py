@@ -41,10 +41,11 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         seconds: How long a child may stand still.
         patience_seconds: How long this one may: twice as long after each that was killed in vain,
-            since a single step may honestly take longer.
+            since a single step may honestly take longer. It stays, if one did.
         still_seconds: How long it has stood still though it was needed.
         beats: As seen last.
         killed_at: Position through which everything was in the log when one was killed last.
+        longest_seconds: How long one stood still since then, at most.
     """
 
     seconds: float
@@ -52,6 +53,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     still_seconds: float = 0.0
     beats: int | None = None
     killed_at: int | None = None
+    longest_seconds: float = 0.0
 
     @classmethod
     def of(cls, seconds: float) -> "Watch":
@@ -74,18 +76,24 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
         helped = self.killed_at is not None and seen.through > self.killed_at
         moved = seen.beats != self.beats or not seen.is_needed
         still = 0.0 if moved else self.still_seconds + min(passed_seconds, _MOST_SECONDS)
+        # What needed its time would need it again, and be killed again first.
+        usual = helped and self.longest_seconds < self.seconds
         return msgspec.structs.replace(
             self,
             beats=seen.beats,
             still_seconds=still,
-            patience_seconds=self.seconds if helped else self.patience_seconds,
+            patience_seconds=self.seconds if usual else self.patience_seconds,
             killed_at=None if helped else self.killed_at,
+            longest_seconds=max(self.longest_seconds, still),
         )
 
     def killed(self, seen: Seen) -> "Watch":
         """Return what is known once the child was killed for standing still."""
         return msgspec.structs.replace(
-            self, patience_seconds=self.patience_seconds * 2, killed_at=seen.through
+            self,
+            patience_seconds=self.patience_seconds * 2,
+            killed_at=seen.through,
+            longest_seconds=0.0,
         )
 
     def anew(self) -> "Watch":

@@ -1,5 +1,7 @@
 """When a child stands still for too long: looks at it, made up."""
 
+from math import ceil, log2
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,6 +95,22 @@ def test_where_it_helped_the_next_one_has_the_usual_time(kills: int, further: in
 
     assert helped.patience_seconds == LIMIT
     assert looked(watch, seen(through=7)).patience_seconds == LIMIT * 2**kills
+
+
+@given(st.integers(1, 300), st.integers(1, 10))
+def test_who_needs_long_for_each_step_is_not_killed_for_each(looks: int, steps: int) -> None:
+    """Long texts and a slow recogniser: half of the work would be done in vain for ever."""
+    watch, kills = Watch.of(LIMIT), 0
+
+    for step in range(steps):
+        while True:
+            watch = looked(watch.anew(), *[seen(through=step)] * looks)
+            if not watch.is_stuck:
+                break
+            watch, kills = watch.killed(seen(through=step)), kills + 1
+        watch = looked(watch, seen(1, through=step + 1))
+
+    assert kills <= max(0, ceil(log2(looks * LOOK_SECONDS / LIMIT))) + 1
 
 
 @given(st.lists(BEATS, max_size=30), st.integers(0, 30))
