@@ -2,7 +2,7 @@
 
 The last line of a traceback is the exception's message, and that may quote whatever nobody could
 deal with. So what was not raised on purpose leaves as its type and the places that it passed,
-whoever tells of it: we, a library, or Python because a thread or the process ends.
+whoever tells of it: we, a library, or Python because a thread, an object or the process ends.
 """
 
 import logging
@@ -49,6 +49,7 @@ def set_up(*, debug: bool = False) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     sys.excepthook = _process_crashed
     threading.excepthook = _thread_crashed
+    sys.unraisablehook = _failed_unheard
 
 
 def places(error: BaseException) -> list[str]:
@@ -87,13 +88,16 @@ class WithoutWords(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line; with an exception, the first of the message alone.
 
-        The second one of asyncio's shows a task, and with it the exception.
+        The second one of asyncio's shows a task, and with it the exception; a bracket, what a
+        callback was given.
         """
         said = f"{record.levelname}:{record.name}:{record.getMessage()}"
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
             return said
         first, _, _ = said.partition("\n")
+        if record.name == "asyncio":
+            first, _, _ = first.partition("(")
         return f"{first} {told(error)}"
 
 
@@ -110,6 +114,7 @@ def _process_crashed(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     if issubclass(kind, KeyboardInterrupt):
+        error.__context__ = None  # whatever was about to be dealt with
         sys.__excepthook__(kind, error, trace)
     else:
         log.critical("crashed", **told(error))
@@ -119,3 +124,9 @@ def _thread_crashed(crashed: threading.ExceptHookArgs) -> None:
     if crashed.exc_value is not None:
         name = crashed.thread.name if crashed.thread is not None else ""
         log.critical("thread_crashed", thread=name, **told(crashed.exc_value))
+
+
+def _failed_unheard(failed: "sys.UnraisableHookArgs") -> None:
+    # Where nobody could catch it: while an object was freed. The object itself may hold words, too.
+    if failed.exc_value is not None:
+        log.error("failed_unheard", **told(failed.exc_value))

@@ -22,8 +22,19 @@ from services import logs
 def fails():
     raise ValueError("{WORDS}")
 
+def takes(words):
+    fails()
+
+def freed():
+    try:
+        yield
+    finally:
+        fails()
+
 async def forgotten():
-    task = asyncio.get_running_loop().create_task(asyncio.to_thread(fails))
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(asyncio.to_thread(fails))
+    loop.call_soon(takes, "{WORDS}")
     await asyncio.wait([task])
     del task
 
@@ -37,8 +48,26 @@ thread = threading.Thread(target=fails, name="worker")
 thread.start()
 thread.join()
 asyncio.run(forgotten())
+waiting = freed()
+next(waiting)
+del waiting
 fails()
 """
+_INTERRUPTED = f"""
+from services import logs
+
+logs.set_up()
+try:
+    raise ValueError("{WORDS}")
+except ValueError:
+    raise KeyboardInterrupt
+"""
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603  # our own
+        [sys.executable, "-c", script], capture_output=True, check=False, text=True
+    )
 
 
 def caught(failing: Callable[[], object]) -> Exception:
@@ -58,18 +87,25 @@ def raised(error: Exception, because: Exception | None = None) -> Exception:
 
 def test_no_process_of_ours_says_what_an_exception_quotes() -> None:
     """Logs are read by more people, and kept longer, than anything that we redact."""
-    ended = subprocess.run(  # noqa: S603  # our own
-        [sys.executable, "-c", _ENDING], capture_output=True, check=False, text=True
-    )
+    ended = run(_ENDING)
 
     said = ended.stderr
     events = [json.loads(line)["event"] for line in said.splitlines() if line[0] == "{"]
     assert ended.returncode == 1
     assert WORDS not in said
-    assert events == ["ours", "thread_crashed", "crashed"]
+    assert events == ["ours", "thread_crashed", "failed_unheard", "crashed"]
+    assert "ERROR:asyncio:Exception in callback takes {'error': 'ValueError'" in said
     assert "ERROR:uvicorn:a library's {'error': 'ValueError'" in said
     assert "ERROR:asyncio:Task exception was never retrieved {'error': 'ValueError'" in said
-    assert said.count("<string>:7 fails") == 5
+    assert said.count("<string>:7 fails") == 7
+
+
+def test_who_is_interrupted_does_not_say_what_they_dealt_with() -> None:
+    """Python shows the exception in whose place the interruption came, and what it quotes."""
+    ended = run(_INTERRUPTED)
+
+    assert "KeyboardInterrupt" in ended.stderr
+    assert WORDS not in ended.stderr
 
 
 @given(st.text(min_size=4), st.text(min_size=4))
