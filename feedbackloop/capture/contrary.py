@@ -7,7 +7,7 @@ answer named, denied, set against something else, or said of what only the answe
 from collections.abc import Callable
 
 from feedbackloop.capture.lists import Marker
-from feedbackloop.capture.markers import Tongues, Turn, follows, inquires
+from feedbackloop.capture.markers import Tongues, Turn, follows, inquires, speaks_of_self
 
 _STATED = 8  # words; a longer statement tells something of its own
 
@@ -30,7 +30,7 @@ def contradicts(one: Turn, named: Callable[[str], bool]) -> bool:
         named: Whether prompt or answer named a word.
     """
     clause = next((clause for clause in one.clauses if clause.words > 1), None)
-    if clause is None or _speaks_of_self(clause.text, one.tongues):
+    if clause is None or speaks_of_self(clause.text, one.tongues):
         return False
     head = clause.text.split(" ", 1)[0]
     spaced = [language for language in one.tongues if language.spaced]
@@ -54,7 +54,7 @@ def corrects(one: Turn, answered: Callable[[str], bool]) -> bool:
     clauses = [clause for clause in one.clauses if clause.words > 1]
     if len(clauses) != 1 or clauses[0].words > _STATED or inquires(clauses[0], one.tongues):
         return False
-    if _speaks_of_self(clauses[0].text, one.tongues):
+    if speaks_of_self(clauses[0].text, one.tongues):
         return False
     words = clauses[0].text.split()
     spaced = [language for language in one.tongues if language.spaced]
@@ -95,12 +95,3 @@ def _denied(text: str, tongues: Tongues) -> int:
             elif any(one in word for one in language.negation):
                 return 0 if any(word.startswith(one) for one in language.negation) else place + 1
     return -1
-
-
-def _speaks_of_self(text: str, tongues: Tongues) -> bool:
-    return any(
-        text.split(" ", 1)[0] in language.self
-        if language.spaced
-        else any(text.startswith(word) for word in language.self)
-        for language in tongues
-    )

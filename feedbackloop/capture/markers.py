@@ -153,6 +153,25 @@ def is_glad(one: Turn, *, is_answer: bool = False) -> bool:
     return False
 
 
+def amends(one: Turn) -> bool:
+    """Say whether a turn that has judged wants another form: "Now shorter", not "I'll cut it"."""
+    return any(
+        _holds(clause.text, Marker.CONSTRAINT, one.tongues)
+        and not speaks_of_self(clause.text, one.tongues)
+        for clause in one.clauses[1:]
+    )
+
+
+def speaks_of_self(text: str, tongues: Tongues) -> bool:
+    """Say whether a clause begins with the person who speaks."""
+    return any(
+        text.split(" ", 1)[0] in language.self
+        if language.spaced
+        else any(text.startswith(word) for word in language.self)
+        for language in tongues
+    )
+
+
 def asks_for_more(one: Turn) -> bool:
     """Say whether a person wants one more of the same: liking, if anything."""
     if sum(clause.words for clause in one.clauses) > _MORE_WORDS:

@@ -9,7 +9,7 @@ import msgspec
 
 from feedbackloop.capture import contrary, markers
 from feedbackloop.capture.pair import Pair
-from feedbackloop.capture.rewording import LIKELY, SURE, is_second_try, keeps_much, new_wish
+from feedbackloop.capture.rewording import LIKELY, PLAIN, SURE, is_second_try, keeps_much, new_wish
 from feedbackloop.capture.subject import is_other_subject, kept
 from feedbackloop.events import RetryKind
 
@@ -80,7 +80,7 @@ def replaced(two: Pair, limits: Limits) -> Reaction:
         return _nothing(UNREAD)
     # A first turn has nothing before it that shows it is the same conversation: then time has to.
     late = not two.first.is_reply and two.gap_seconds > limits.max_gap_seconds
-    if not (_is_copied(two, limits) if late else _is_revised(two, limits)):
+    if not (_is_revised_late(two, limits) if late else _is_revised(two, limits)):
         return _nothing("new_request")
     if markers.asks_for_more(two.turn):
         return _nothing("variety")
@@ -104,15 +104,20 @@ def _is_apart(two: Pair) -> bool:
     return not two.first.is_reply and two.first.conversation != two.second.conversation
 
 
-def _is_copied(two: Pair, limits: Limits) -> bool:
-    """Say whether a turn holds all of another, in its order: nobody types that much again.
+def _is_revised_late(two: Pair, limits: Limits) -> bool:
+    """Say whether a first turn is, after a while, plainly the one before with something added.
 
     "Write a cover letter for a junior nurse position", and an hour later the same and "I just
-    graduated": that was edited.
+    graduated": nobody types that much again as it was.
     """
+    if two.gap_seconds > limits.max_repeat_gap_seconds:
+        return False
     before, after = two.before.words, two.after.words
-    soon = two.gap_seconds <= limits.max_repeat_gap_seconds
-    return soon and len(before) >= _COPIED_WORDS and kept(before, after) == 1
+    if len(before) >= _COPIED_WORDS and kept(before, after) == 1:
+        return True
+    if two.parts[0] or not keeps_much(two):
+        return False
+    return is_second_try(two, similarity=limits.edit_similarity, least=PLAIN)
 
 
 def _is_edited(two: Pair, least: float) -> bool:
@@ -142,16 +147,20 @@ def _in_words(two: Pair, limits: Limits) -> Reaction | None:
     if objects and not two.is_game:
         anew = markers.asks_anew(turn)
         return _rejected(RetryKind.REPHRASE if anew else RetryKind.CORRECTION, two)
+    glad = markers.is_glad(turn, is_answer=two.first.asks)
+    # "That's perfect tense, not passive" begins like praise.
+    opposed = not two.is_game and (not glad or contrary.contrasts(turn))
     said = {
         "answer": denies or objects,
         "go_on": markers.goes_on(turn),
         "variety": markers.asks_for_more(turn),
-        THANKS: markers.is_glad(turn, is_answer=two.first.asks),
+        "constraint": glad and markers.amends(turn),
+        THANKS: glad and not (opposed and _contradicts(two, limits)),
     }
     reason = next((reason for reason, applies in said.items() if applies), None)
     if reason is not None:
         return _nothing(reason)
-    if _contradicts(two, limits) and not two.is_game:
+    if opposed and _contradicts(two, limits):
         return _rejected(RetryKind.CORRECTION, two)
     return None
 

@@ -46,6 +46,9 @@ A little more than even odds in a fit in which a wrong rejection costs as much a
 SURE = 1.0
 """The same where little else shows that the two turns belong together, or time has passed."""
 
+PLAIN = 2.0
+"""The same where nothing shows it: neither the conversation nor the time."""
+
 BIAS = -2.2
 WEIGHTS: Mapping[str, float] = {
     "kept_two": 1.5,
