@@ -64,6 +64,9 @@ class Marker(StrEnum):
     YES_NO = "yes_no"
     """A question that yes or no would answer."""
 
+    REQUEST = "request"
+    """Begins like such a question, and asks for something: can you tell me."""
+
     WHO = "who"
     """Asks for a person. This and the next four anywhere in a turn."""
 

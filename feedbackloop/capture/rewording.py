@@ -22,6 +22,7 @@ from feedbackloop.capture.answering import (
     is_restated,
     listed,
 )
+from feedbackloop.capture.folding import folded
 from feedbackloop.capture.lists import Marker
 from feedbackloop.capture.markers import Clause, Turn
 from feedbackloop.capture.material import brings_text
@@ -52,27 +53,27 @@ PLAIN = 2.0
 BIAS = -2.2
 WEIGHTS: Mapping[str, float] = {
     "kept_two": 1.5,
-    "alike": 1.9,
-    "new_words": 2.6,
-    "longer": 3.0,
+    "alike": 1.8,
+    "new_words": 3.0,
+    "longer": 2.8,
     "reword": 2.5,
-    "defined": 1.2,
-    "restated": 1.1,
+    "defined": 1.3,
+    "restated": 1.0,
     "not_told": 1.6,
-    "evasive": 2.5,
-    "general": 1.5,
-    "exact": 2.3,
-    "listed": -1.5,
-    "what_is": -2.2,
-    "concrete": -0.2,
-    "follows": -2.8,
-    "other_material": -6.2,
+    "evasive": 2.6,
+    "general": 1.4,
+    "exact": 2.2,
+    "listed": -1.6,
+    "what_is": -2.3,
+    "concrete": -0.1,
+    "follows": -2.9,
+    "other_material": -6.5,
     "exchanged": -2.6,
-    "other_fact": -2.1,
-    "closed": -4.2,
+    "other_fact": -2.3,
+    "closed": -5.6,
     "from_answer": -2.2,
     "answers": -2.0,
-    "brief": -2.3,
+    "brief": -2.4,
 }
 """How much each sign speaks for a second try, in logarithms of odds; see ``signs``.
 
@@ -142,12 +143,13 @@ def signs(two: Pair, *, similarity: float) -> dict[str, float]:
     general                 the answer spoke of its subject in general: important, of many kinds
     exact                   it wants the thing itself: concretely, step by step, an example
     listed                  the answer listed things, up to three
-    what_is                 the first turn asked no more than what a thing is
+    what_is                 the first turn asked no more than what a thing is, and it asks more
     concrete                the answer held numbers, paths or code
     follows                 it begins like a follow-up ("and", "what about"), with a word of its own
     other_material          one instruction over another text, or a text quoted that is new
     exchanged               the same words about something else
-    other_fact              it asks for a person, time, place, reason or number, the first did not
+    other_fact              it asks for a person, time, place, reason or number, the first did not,
+                            or for another number than was told
     closed                  yes or no would answer it, and not the first
     from_answer             its first word of content is the answer's, or two that it brings in
     answers                 the answer ended with a question
@@ -206,7 +208,7 @@ def _speaking_against(two: Pair) -> dict[str, float]:
             two.is_other_material or brings_text(two.first.said, two.second.said)
         ),
         "exchanged": float(two.is_exchanged),
-        "other_fact": float(asks_otherwise(two.facts, two.facts_again)),
+        "other_fact": float(asks_otherwise(two.facts, two.facts_again) or _asks_other_number(two)),
         "closed": float(_closes(two.turn_before, two.turn)),
         "from_answer": float(_takes_up(two)),
         "answers": float(two.first.asks),
@@ -261,11 +263,33 @@ def _wants_the_thing(two: Pair) -> bool:
 
 
 def _asks_what_it_is(two: Pair) -> bool:
-    """Say whether the first turn asks what a thing is, and no more: "What is a mortgage?"."""
+    """Say whether the first turn asks no more than what a thing is, and the other something else.
+
+    "What is a mortgage?", and "What is the usual deposit on a mortgage?".
+    """
     named = len(two.before.content) - _names(two.before, two.after)
     if named > (_ENOUGH if two.tongues[0].spaced else _ENOUGH_CHARACTERS):
         return False
-    return any(language.holds(two.turn_before.text, Marker.WHAT) for language in two.tongues)
+    asks = [
+        any(language.holds(turn.text, Marker.WHAT) for language in two.tongues)
+        for turn in (two.turn_before, two.turn)
+    ]
+    return asks[0] and (not asks[1] or bool(two.parts[1]))
+
+
+def _asks_other_number(two: Pair) -> bool:
+    """Say whether a number was told, and the turn asks for another: what it costs, not how long."""
+    if Marker.AMOUNT not in two.facts & two.facts_again or is_not_told(two):
+        return False
+    before, after = (
+        {
+            text[slice(*found)].strip()
+            for language in two.tongues
+            if (found := language.found(text, Marker.AMOUNT)) is not None
+        }
+        for text in (folded(two.first.said), folded(two.second.said))
+    )
+    return before.isdisjoint(after)
 
 
 def _takes_up(two: Pair) -> bool:
@@ -288,11 +312,15 @@ def _closes(before: Turn, after: Turn) -> bool:
 def _is_closed(turn: Turn) -> bool:
     """Say whether yes or no answers some clause, and none asks for more.
 
-    "Can somebody say how ...?" and "Is there a way to ...?" do.
+    "Can somebody say how ...?", "Is there a way to ...?" and "Can you tell me the ..." do.
     """
     return any(_asks_whether(clause, turn.tongues) for clause in turn.clauses) and not any(
         is_open(clause.text, turn.tongues)
-        or any(language.holds(clause.text, Marker.HOW) for language in turn.tongues)
+        or any(
+            language.holds(clause.text, marker)
+            for language in turn.tongues
+            for marker in (Marker.HOW, Marker.REQUEST)
+        )
         for clause in turn.clauses
     )
 

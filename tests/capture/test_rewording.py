@@ -104,6 +104,12 @@ SAID = [
 ]
 """After an answer that spoke of the subject in general."""
 
+ASKED_POLITELY = (
+    "my order 88213 from tuesday",
+    "Our shop offers fast delivery to many countries.",
+    "can you tell me the current status of order 88213",
+)
+
 LIKELY_ANEW = (
     "how do i remove rust from an iron pan",
     "Iron pans last for years.",
@@ -202,6 +208,11 @@ NEW = {
         "A loan for a house, secured on it.",
         "what is the usual deposit on a mortgage for a first house",
     ),
+    "another number than was told": (
+        "how long does the train from bonn to prague take",
+        "About nine hours, with a change in Frankfurt.",
+        "what does the train from bonn to prague cost",
+    ),
     "a step of the answer": (
         "how do i set up port forwarding",
         "Log in, open Advanced, choose Port forwarding, and add a rule.",
@@ -235,6 +246,14 @@ def test_who_was_told_generalities_and_asks_for_the_thing_asks_again(
 ) -> None:
     """Such an answer is no answer, and the turn after it names what was missed."""
     assert kind(first, answer, second) is RetryKind.REPHRASE
+
+
+def test_a_polite_request_is_no_question_for_yes_or_no() -> None:
+    """ "Can you tell me the status?" asks for the status; "Can you return it?" for a yes."""
+    first, answer, polite = ASKED_POLITELY
+
+    assert signs(pair(first, answer, polite), similarity=0.6)["closed"] == 0
+    assert signs(pair(first, answer, "can you return order 88213"), similarity=0.6)["closed"] == 1
 
 
 @pytest.mark.parametrize("after", [301, 3600, 21_000])
