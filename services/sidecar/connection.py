@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
     # How requests take turns.
 
     def _enqueue(self, request: Request) -> None:
-        if self._current is None:
+        if self._current is None and not self._queue:
             self._start(request)
             return
         self._queue.append(request)

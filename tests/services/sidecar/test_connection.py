@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,10 +18,13 @@ from feedbackloop.events import Outcome
 from services.sidecar.app import make_front
 from services.sidecar.connection import Connection
 from services.sidecar.front import Front, FrontLimits
+from services.sidecar.request import Request
 from tests.services.sidecar.stub import DONE, HELLO, Said, World, a_chunk, a_stream, a_world
+from tests.services.sidecar.test_alike import Listening, Wire
 
 PATH = "/v1/chat/completions"
 BODY = json.dumps(HELLO).encode()
+READ_AHEAD = 16  # requests that are read before the first is answered
 
 
 def a_head(*lines: str, first: str = f"POST {PATH} HTTP/1.1", host: str = "host: x") -> bytes:
@@ -150,6 +154,38 @@ async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
     said = await say(world, a_request() + a_request() + a_request("connection: close"))
 
     assert [int(part[:1]) for part in said.split(b'{"n":')[1:]] == [0, 1, 2]
+
+
+class Slow(Listening):
+    """A front that answers when it is told to."""
+
+    def complete(self, request: Request, connection: Connection) -> None:
+        del connection
+        self.asked.append(request.body())
+
+
+@given(st.lists(st.sampled_from(["comes", "is answered", "turn"]), max_size=30))
+def test_whoever_comes_between_two_answers_waits_for_those_before(happens: list[str]) -> None:
+    """An answer that overtakes another is taken for it: the client knows them by their order."""
+
+    async def asked() -> tuple[list[bytes], list[object]]:
+        front, sent, answered = Slow(), list[bytes](), 0
+        connection = Connection(cast("Front", front))
+        connection.connection_made(Wire())
+        for one in (*happens, *["is answered", "turn"] * len(happens)):
+            if one == "comes" and len(sent) - answered < READ_AHEAD:
+                sent.append(b"%d" % len(sent))
+                connection.data_received(a_request(body=sent[-1]))
+            elif one == "is answered" and len(front.asked) > answered:
+                answered += 1
+                connection.reply(200, b"", b"")
+            elif one == "turn":
+                await asyncio.sleep(0)
+        return sent, front.asked
+
+    sent, found = asyncio.run(asked())
+
+    assert found == sent
 
 
 async def test_a_thousand_pipelined_requests_are_not_a_thousand_calls_deep(world: World) -> None:
