@@ -106,7 +106,7 @@ class Link(asyncio.Protocol):
             sink: Told the reply.
             asker: Told instead of the sink's ``ended`` why there is none.
         """
-        self._sink, self.asker = sink, asker
+        self._sink, self.asker, self._head = sink, asker, None
         self.busy, self.heard, self._complete = True, False, False
         self.heard_at = self._clock()
         self._transport.write(data)
@@ -183,10 +183,10 @@ class Link(asyncio.Protocol):
         if not self.busy:
             return
         self.busy = False
-        # Without a length or chunks, a reply ends with its connection.
+        # Without a length or chunks, a reply that has begun ends with its connection.
         sink, asker = self._sink, self.asker
         self._sink = self.asker = None
-        if exc is None and self.heard and not self._framed and sink is not None:
+        if exc is None and self._head is not None and not self._framed and sink is not None:
             sink.ended()
         elif asker is not None:
             asker.lost(exc or ConnectionError("closed in the middle"), heard=self.heard)

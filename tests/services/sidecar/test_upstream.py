@@ -20,6 +20,8 @@ class Server:
         self.says = list(says)
         self.connections = 0
         self.requests = 0
+        self.hangs_up = False
+        """Whether it does after each answer."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -32,6 +34,8 @@ class Server:
                 if said is None:
                     return
                 writer.write(said)
+                if self.hangs_up:
+                    return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -80,6 +84,20 @@ async def test_a_kept_connection_that_was_closed_meanwhile_fails_nobody(
     answer = await upstream.post("/x", b"{}", {})
 
     assert (answer.status, server.connections) == (200, 2)
+
+
+@pytest.mark.parametrize("said", [OK[:5], OK[:30], OK[:-2], b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_server_that_ends_before_its_answer_does_is_named(
+    server: Server, upstream: Upstream, said: bytes
+) -> None:
+    """It was killed in the middle: nobody is to wait for what does not come any more."""
+    server.says, server.hangs_up = [said], True
+
+    with pytest.raises(RequestError) as caught:
+        async with asyncio.timeout(10):
+            await upstream.post("/x", b"{}", {})
+
+    assert caught.value.code == "upstream_broken"
 
 
 @pytest.mark.parametrize("more", [OK.replace(b"{}", b"[]"), OK[:20], OK[:-1], b"nonsense"])
