@@ -149,18 +149,20 @@ def _in_words(two: Pair, limits: Limits) -> Reaction | None:
         return _rejected(RetryKind.REPHRASE if anew else RetryKind.CORRECTION, two)
     glad = markers.is_glad(turn, is_answer=two.first.asks)
     # "That's perfect tense, not passive" begins like praise.
-    opposed = not two.is_game and (not glad or contrary.contrasts(turn))
+    opposes = (
+        (not glad or contrary.contrasts(turn)) and _contradicts(two, limits) and not two.is_game
+    )
     said = {
         "answer": denies or objects,
         "go_on": markers.goes_on(turn),
         "variety": markers.asks_for_more(turn),
         "constraint": glad and markers.amends(turn),
-        THANKS: glad and not (opposed and _contradicts(two, limits)),
+        THANKS: glad and not opposes,
     }
     reason = next((reason for reason, applies in said.items() if applies), None)
     if reason is not None:
         return _nothing(reason)
-    if opposed and _contradicts(two, limits):
+    if opposes:
         return _rejected(RetryKind.CORRECTION, two)
     return None
 

@@ -131,10 +131,10 @@ class Retries(Section):
     """A prompt sooner than this after the reply is a client's, not a person's."""
 
     max_gap_seconds: Seconds = 300.0
-    """A similar prompt later than this is another conversation."""
+    """A similar prompt later than this asks the same only if that is plain."""
 
     max_repeat_gap_seconds: Seconds = 21_600.0
-    """The same first turn later than this begins another conversation: people repeat themselves."""
+    """A prompt later than this begins another conversation: people repeat themselves."""
 
     rephrase_similarity: Share = 0.6
     """Least likeness of a turn that continues a conversation, at which it is asked again."""
@@ -143,7 +143,7 @@ class Retries(Section):
     """Least likeness of a turn that replaces another, at which it is that turn, edited."""
 
     min_shown_tokens: Count = 30
-    """An answer that was stopped before this many tokens was not read."""
+    """An answer stopped before this many tokens was not read, unless what is said next shows it."""
 
     max_askers: Count = 200
     """A prompt that more people than this asked lately is a shared demo's or a load test's."""
