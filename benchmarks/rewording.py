@@ -32,6 +32,7 @@ _AUTHORS = {
     "blind-b.jsonl": "B",
     "blind-c.jsonl": "C",
     "blind-d.jsonl": "D",
+    "blind-e.jsonl": "E",
     "tries.jsonl": "ours",
 }
 _SAID = {"new_request", "other_subject", "constraint", "rephrase", "edit"}

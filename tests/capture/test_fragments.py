@@ -42,7 +42,8 @@ def test_our_dialogues_can_be_read_and_name_their_truth(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["blind-a.jsonl", "blind-b.jsonl", "blind-c.jsonl", "blind-d.jsonl"]
+    "name",
+    ["blind-a.jsonl", "blind-b.jsonl", "blind-c.jsonl", "blind-d.jsonl", "blind-e.jsonl"],
 )
 def test_a_strangers_dialogues_name_a_kind_exactly_where_there_is_one(name: str) -> None:
     """Whoever has never seen the detector does not know its reasons, only whether it is right."""
@@ -90,6 +91,10 @@ def test_each_kind_is_found_where_nothing_was_tuned(report: Report, kind: str) -
         ("blind-b.jsonl", {"correction": (0.9, 0.85)}),
         ("blind-c.jsonl", {"rephrase": (0.95, 0.85)}),
         ("blind-d.jsonl", {"correction": (0.95, 0.9), "stopped": (0.95, 0.8)}),
+        (
+            "blind-e.jsonl",
+            {"edit": (0.95, 0.9), "rephrase": (0.9, 0.6), "thanks": (0.85, 0.95)},
+        ),
     ],
 )
 def test_a_strangers_dialogues_are_read_as_the_page_says(
