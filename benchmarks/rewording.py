@@ -1,10 +1,11 @@
 """Fit the weights by which a second try in other words is told, and say how well they carry over.
 
-    python -m benchmarks.rewording [--folder tests/capture]
+    python -m benchmarks.rewording [--folder tests/capture] [--without E]
 
 Logistic regression over the labelled dialogues in which nothing but these signs can tell. Each
 author's are scored with weights that were fitted to the others': what to expect on dialogues that
-nobody tuned to, as far as weights go; signs and words were chosen in sight of all.
+nobody tuned to, as far as weights go; signs and words were chosen in sight of all. ``--without``
+leaves authors out of all of it: what the others' dialogues alone would give.
 """
 
 import argparse
@@ -164,7 +165,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--folder", type=Path, default=Path("tests/capture"))
-    every = samples(parser.parse_args().folder)
+    authors = [one for one in dict.fromkeys(_AUTHORS.values()) if one != "ours"]
+    parser.add_argument("--without", nargs="+", default=[], choices=authors, metavar="AUTHOR")
+    given = parser.parse_args()
+    every = [one for one in samples(given.folder) if one.author not in given.without]
     bias, weights = fit([one for one in every if not one.held_out])
     print("fitted to all but the held-out half, and as they are:")
     print(f"  {'bias':16}{bias:6.1f}{BIAS:6.1f}")
@@ -174,7 +178,7 @@ def main() -> None:
         f"limits now: {LIKELY}, and {SURE} where little else shows that two turns belong together"
     )
     found = left_out(every)
-    strangers = " ".join(one for one in dict.fromkeys(_AUTHORS.values()) if one != "ours")
+    strangers = " ".join(one for one in authors if one not in given.without)
     for goes_on in (True, False):
         print("precision and recall on left-out authors, turns that", _PLACE[goes_on])
         print(f"{'limit':20} " + " ".join(f"{least:10.1f}" for least in _LIMITS))

@@ -77,7 +77,8 @@ WEIGHTS: Mapping[str, float] = {
 }
 """How much each sign speaks for a second try, in logarithms of odds; see ``signs``.
 
-As fitted, but for three of which the dialogues hold too few: a ``reword`` counts for less,
+As fitted to ours and four strangers' dialogues (``--without E``: with a fifth's, left-out authors
+gain nothing), but for three of which they hold too few: a ``reword`` counts for less,
 ``from_answer`` for more against, and ``answers`` against, since a wrong rejection costs most.
 """
 
