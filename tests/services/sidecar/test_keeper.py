@@ -87,7 +87,7 @@ async def test_a_child_that_stands_still_while_records_wait_is_followed_by_anoth
     keeper.kill()
 
 
-@pytest.mark.parametrize(("beats", "tail", "seconds"), [("beat", 100, 1.5), ("7", 0, 0.5)])
+@pytest.mark.parametrize(("beats", "tail", "seconds"), [("beat", 100, 3.0), ("7", 0, 0.5)])
 async def test_a_child_that_goes_on_or_has_nothing_to_do_is_left_alone(
     share: Share, beats: str, tail: int, seconds: float
 ) -> None:
