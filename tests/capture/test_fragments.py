@@ -43,7 +43,7 @@ def test_our_dialogues_can_be_read_and_name_their_truth(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["blind-a.jsonl", "blind-b.jsonl", "blind-c.jsonl", "blind-d.jsonl", "blind-e.jsonl"],
+    [f"blind-{author}.jsonl" for author in "abcdef"],
 )
 def test_a_strangers_dialogues_name_a_kind_exactly_where_there_is_one(name: str) -> None:
     """Whoever has never seen the detector does not know its reasons, only whether it is right."""
@@ -95,6 +95,7 @@ def test_each_kind_is_found_where_nothing_was_tuned(report: Report, kind: str) -
             "blind-e.jsonl",
             {"edit": (0.95, 0.9), "rephrase": (0.9, 0.6), "thanks": (0.85, 0.95)},
         ),
+        ("blind-f.jsonl", {"edit": (0.95, 0.95), "rephrase": (0.95, 0.6)}),
     ],
 )
 def test_a_strangers_dialogues_are_read_as_the_page_says(
@@ -103,9 +104,10 @@ def test_a_strangers_dialogues_are_read_as_the_page_says(
     """Nearly all that a stranger says is understood; what is said anew throughout is often not."""
     kinds = score_fragments(lines(name)).kinds
 
-    # The third author wrote of no answer that was stopped.
-    assert {*KINDS} - {*kinds} <= {"stopped"}
-    for kind in {*KINDS} & {*kinds}:
+    there = {kind for kind in KINDS if kind in kinds and kinds[kind].true}
+    # Some wrote of no answer that was stopped, and the last one of rejections of three kinds alone.
+    assert {*KINDS} - there <= {"stopped", "regenerate", "thanks"}
+    for kind in there:
         precision, recall = least.get(kind, AIM)
         assert (kinds[kind].precision or 0) >= precision, kind
         assert (kinds[kind].recall or 0) >= recall, kind
