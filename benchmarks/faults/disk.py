@@ -73,7 +73,7 @@ def _real(name: str, fault: _Fault, upstream_port: int, options: Options) -> Row
             row.skipped = "no volume may be mounted"
             return row
         # Small segments, so that what they reserve is soon used up.
-        limits = {"FEEDBACKLOOP_SIDECAR__SPOOL_DISK_BYTES": str(2**21)}
+        limits = {"FEEDBACKLOOP_SIDECAR__SPOOL_DISK_BYTES": str(2**20)}
         one = stack.enter_context(
             sidecar(upstream_port, home=volume.folder / "home", settings=limits)
         )

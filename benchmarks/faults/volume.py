@@ -2,12 +2,15 @@
 
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 _BYTES = 192 * 2**20
+_LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,18 @@ class Volume:
     @contextmanager
     def full(self) -> Iterator[None]:
         """Let nobody find room on it."""
-        filler = self.folder / "filler"
-        with filler.open("wb") as file:
+        filler, over = self.folder / "filler", threading.Event()
+        with filler.open("wb", buffering=0) as file:
+            _fill(file)
+            # What is removed meanwhile, such as a forwarded segment, leaves no room either.
+            thread = threading.Thread(target=_keep_full, args=(file, over))
+            thread.start()
             try:
-                while True:
-                    file.write(bytes(2**16))
-                    file.flush()
-            except OSError:
-                pass
-        try:
-            yield
-        finally:
-            filler.unlink()
+                yield
+            finally:
+                over.set()
+                thread.join()
+                filler.unlink()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -78,6 +81,21 @@ class Volume:
     def unmount(self) -> None:
         """Let an empty folder be there instead."""
         _run("umount", self.folder)
+
+
+def _fill(file: BinaryIO) -> None:
+    """Take all the room that there is."""
+    size = 2**16
+    while size:
+        try:
+            file.write(bytes(size))
+        except OSError:
+            size //= 16
+
+
+def _keep_full(file: BinaryIO, over: threading.Event) -> None:
+    while not over.wait(_LOOK_SECONDS):
+        _fill(file)
 
 
 @contextmanager
